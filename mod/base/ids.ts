@@ -1,0 +1,37 @@
+/** Identifiers: 16 random bytes (blob hashes 32), held as branded lower-case hex so that a raw string is never an id. */
+import { hex, randomBytes } from "./bytes.ts";
+
+type Branded<Name extends string> = string & { readonly __id: Name };
+
+/** An account; never reused, even after deletion. */
+export type AccountId = Branded<"account">;
+/** A device of an account, and its delivery queue. */
+export type DeviceId = Branded<"device">;
+/** A login session. Not a secret: resuming needs a signature by the device's key. */
+export type SessionId = Branded<"session">;
+/** Chosen by the sender for one Enqueue; makes it idempotent. */
+export type MessageId = Branded<"message">;
+/** Given by the server to one accepted message; the same for all its recipients. */
+export type EntryId = Branded<"entry">;
+/** SHA-256 of a blob's ciphertext. */
+export type BlobHash = Branded<"blob">;
+/** An MLS group id (any length up to 255 bytes). */
+export type GroupId = Branded<"group">;
+
+/** Length in bytes of every id except {@link BlobHash} and {@link GroupId}. */
+export const ID_BYTES = 16;
+
+/** A new random 128-bit id. */
+export function randomId<Id extends string>(): Id {
+  return hex(randomBytes(ID_BYTES)) as Id;
+}
+
+/** The id written as `bytes`. The caller has checked the length. */
+export function idOf<Id extends string>(bytes: Uint8Array): Id {
+  return hex(bytes) as Id;
+}
+
+/** First eight hex digits, for logs. */
+export function shortId(id: string): string {
+  return id.slice(0, 8);
+}

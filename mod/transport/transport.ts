@@ -1,0 +1,96 @@
+/**
+ * What the rest of the program knows of a network: listeners, connections, streams of bytes. One file an
+ * engine; all engines pass tests/contract/transport_contract.ts. Nothing here knows frames.
+ */
+import type { NetAddress } from "../base/address.ts";
+import type { Bytes } from "../base/bytes.ts";
+
+/** ALPN of this protocol. */
+export const ALPN = "qpq/1";
+
+/** Certificate chain (leaf first) and private key of a listener, PEM. */
+export interface ServerCertificate {
+  readonly certificatePem: string;
+  readonly privateKeyPem: string;
+}
+
+/** Why a connection ended, as far as it is known. */
+export interface CloseReason {
+  readonly code: number;
+  readonly reason: string;
+}
+
+/** Bounds of a listener's connections. */
+export interface ListenOptions {
+  readonly hostname: string;
+  /** 0: any free port. */
+  readonly port: number;
+  readonly certificate: ServerCertificate;
+  /** Connections that are silent for longer are dropped; the engine sends keep-alives at a third of it. */
+  readonly idleTimeoutMs: number;
+  /** Bidirectional streams that a peer may have open in one connection. */
+  readonly streamsMax: number;
+  /** Handshakes in progress; more are refused without a look at who asks. */
+  readonly handshakesMax: number;
+  /** Called for every handshake that failed or was refused; never throws. */
+  readonly onHandshakeFailure?: (kind: "refused" | "failed", error?: unknown) => void;
+}
+
+/** Accepts connections. */
+export interface Listener extends AsyncDisposable {
+  /** Where it listens, with the real port. */
+  readonly address: NetAddress;
+  /** New connections as they finish their handshake; ends when the listener is closed. */
+  connections(): AsyncIterable<Connection>;
+  /** New connections get this certificate; present ones live on. Throws, and keeps the old, when it is unusable. */
+  replaceCertificate(certificate: ServerCertificate): void;
+  /** Stops accepting; connections live on. */
+  stopAccepting(): void;
+  /** Stops accepting and drops what is left. Waits until the close frames are likely sent. */
+  close(): Promise<void>;
+}
+
+/** How a client checks who answers. */
+export type ServerIdentity =
+  /** Public roots, and this CA (PEM) beside them: not enough alone to trust a private CA only. */
+  | { readonly kind: "roots"; readonly caPem?: string }
+  /** The leaf's SHA-256 (DER), any of these; name, dates and CA do not matter. */
+  | { readonly kind: "pinned"; readonly leafSha256: readonly Uint8Array[] };
+
+/** Where and how to connect. */
+export interface ConnectOptions {
+  readonly hostname: string;
+  readonly port: number;
+  readonly identity: ServerIdentity;
+  readonly idleTimeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+/** One QUIC connection. */
+export interface Connection extends AsyncDisposable {
+  /** The peer. Never log it in full. */
+  readonly remoteAddress: NetAddress;
+  /** Resolves, never rejects, when the connection has ended for whatever reason. */
+  readonly closed: Promise<CloseReason>;
+  /** Opens a bidirectional stream; waits while the peer allows no more. */
+  openStream(): Promise<Stream>;
+  /** Streams that the peer opens; ends with the connection, never throws. */
+  incomingStreams(): AsyncIterable<Stream>;
+  /** Ends the connection; the peer sees code and reason unless the frame gets lost. Never throws. */
+  close(code: number, reason: string): void;
+}
+
+/** A bidirectional stream of bytes. One reader, one writer. */
+export interface Stream {
+  /**
+   * The next bytes; null at the peer's FIN or when the stream or connection is gone. A FIN says nothing about
+   * completeness. The buffer is the caller's to keep. Memory while waiting is small, and grows when busy.
+   */
+  read(): Promise<Bytes | null>;
+  /** Resolves when the bytes are handed to QUIC and there is room for more. Rejects when the stream is gone. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** FIN: nothing more will be written. Never throws. */
+  closeWrite(): Promise<void>;
+  /** Drops both directions at once. Never throws. */
+  abort(): void;
+}
