@@ -25,6 +25,7 @@ export const ERRORS = {
   shuttingDown: { number: 11, text: "The server is shutting down; connect again later" },
   ownStreamRequired: { number: 12, text: "This method must be the first frame on a stream of its own" },
   alreadyLoggedIn: { number: 13, text: "This connection is already logged in; use a new connection" },
+  duplicateRequest: { number: 14, text: "A request with this id is still being answered on this stream" },
 
   invalidToken: { number: 20, text: "The access token is not valid" },
   tokenRequired: { number: 21, text: "This needs the server's access token or an invitation" },

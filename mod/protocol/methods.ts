@@ -2,7 +2,7 @@
  * THE method table: number, request and response type, who may call, how large a request may be, and which
  * rate class it is charged to. Numbers are never reused.
  */
-import type { DescMessage } from "@bufbuild/protobuf";
+import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import * as pb from "./qpq_pb.ts";
 import { FRAME_BODY_BYTES_MAX } from "./frame.ts";
 
@@ -18,10 +18,10 @@ export type RateClass = "hello" | "registration" | "login" | "resume" | "claim" 
 /** How a method uses its stream: `shared` with other requests, or `own`: the first frame of a new stream. */
 export type StreamUse = "shared" | "own";
 
-interface MethodRow {
+interface MethodRow<Request extends DescMessage = DescMessage, Response extends DescMessage = DescMessage> {
   readonly number: number;
-  readonly request: DescMessage;
-  readonly response: DescMessage;
+  readonly request: Request;
+  readonly response: Response;
   readonly access: Access;
   readonly rate: RateClass;
   readonly stream: StreamUse;
@@ -30,15 +30,24 @@ interface MethodRow {
 }
 
 const KIB = 1024;
-const row = (
+/** A row that keeps its message types, so that a client's call is typed by the method's name. */
+const row = <Request extends DescMessage, Response extends DescMessage, Use extends StreamUse = "shared">(
   number: number,
-  request: DescMessage,
-  response: DescMessage,
+  request: Request,
+  response: Response,
   access: Access,
   rate: RateClass = "request",
   bytesMax = 4 * KIB,
-  stream: StreamUse = "shared",
-): MethodRow => ({ number, request, response, access, rate, stream, bytesMax });
+  stream: Use = "shared" as Use,
+): MethodRow & { readonly request: Request; readonly response: Response; readonly stream: Use } => ({
+  number,
+  request,
+  response,
+  access,
+  rate,
+  stream,
+  bytesMax,
+});
 
 /** All methods by name. */
 export const METHODS = {
@@ -112,6 +121,20 @@ export const METHODS = {
 
 /** Name of a method. */
 export type MethodName = keyof typeof METHODS;
+/** Names of the methods whose requests share a stream. */
+export type SharedMethodName = {
+  [Name in MethodName]: (typeof METHODS)[Name]["stream"] extends "shared" ? Name : never;
+}[MethodName];
+
+/** A request message of method `M`. */
+export type RequestOf<M extends MethodName> = MessageShape<(typeof METHODS)[M]["request"]>;
+
+/** A response message of method `M`. */
+export type ResponseOf<M extends MethodName> = MessageShape<(typeof METHODS)[M]["response"]>;
+
+/** What a response, or a request, of method `M` can be made from. */
+export type ResponseInit<M extends MethodName> = MessageInitShape<(typeof METHODS)[M]["response"]>;
+export type RequestInit<M extends MethodName> = MessageInitShape<(typeof METHODS)[M]["request"]>;
 
 /** A row with its name. */
 export interface Method extends MethodRow {
