@@ -1,5 +1,5 @@
 /** SignWithLabel of RFC 9420 §5.1.2 with Ed25519: what devices and accounts sign outside of MLS. */
-import { type Bytes, concat, utf8 } from "../base/bytes.ts";
+import { type Bytes, concat, utf8 } from "./bytes.ts";
 
 /** What a signature is for. */
 export type SignatureLabel =
