@@ -18,6 +18,8 @@ export interface ServerCertificate {
 export interface CloseReason {
   readonly code: number;
   readonly reason: string;
+  /** Who ended it: this side, the peer, the idle timeout, or an error of the transport. */
+  readonly by?: "local" | "peer" | "timeout" | "transport";
 }
 
 /** Bounds of a listener's connections. */
@@ -40,11 +42,11 @@ export interface ListenOptions {
 export interface Listener extends AsyncDisposable {
   /** Where it listens, with the real port. */
   readonly address: NetAddress;
-  /** New connections as they finish their handshake; ends when the listener is closed. */
+  /** New connections as they finish their handshake; ends at stopAccepting or close. To be iterated once. */
   connections(): AsyncIterable<Connection>;
   /** New connections get this certificate; present ones live on. Throws, and keeps the old, when it is unusable. */
   replaceCertificate(certificate: ServerCertificate): void;
-  /** Stops accepting; connections live on. */
+  /** Stops accepting; connections live on, new ones are refused at once. */
   stopAccepting(): void;
   /** Stops accepting and drops what is left. Waits until the close frames are likely sent. */
   close(): Promise<void>;
@@ -63,6 +65,8 @@ export interface ConnectOptions {
   readonly port: number;
   readonly identity: ServerIdentity;
   readonly idleTimeoutMs: number;
+  /** How long to wait for an answer; 10 s by default. */
+  readonly handshakeTimeoutMs?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -74,7 +78,7 @@ export interface Connection extends AsyncDisposable {
   readonly closed: Promise<CloseReason>;
   /** Opens a bidirectional stream; waits while the peer allows no more. */
   openStream(): Promise<Stream>;
-  /** Streams that the peer opens; ends with the connection, never throws. */
+  /** Streams that the peer opens; ends with the connection, never throws. To be iterated once. */
   incomingStreams(): AsyncIterable<Stream>;
   /** Ends the connection; the peer sees code and reason unless the frame gets lost. Never throws. */
   close(code: number, reason: string): void;
@@ -91,6 +95,8 @@ export interface Stream {
   write(bytes: Uint8Array): Promise<void>;
   /** FIN: nothing more will be written. Never throws. */
   closeWrite(): Promise<void>;
+  /** Tells the peer to send no more (STOP_SENDING); what was written still arrives. Never throws. */
+  stopReading(): void;
   /** Drops both directions at once. Never throws. */
   abort(): void;
 }
