@@ -117,7 +117,7 @@ export const METHODS = {
   putBlob: row(50, pb.PutBlobRequestSchema, pb.PutBlobResponseSchema, "login", "request", 4 * KIB, "own"),
   getBlob: row(51, pb.GetBlobRequestSchema, pb.GetBlobResponseSchema, "login", "request", 4 * KIB, "own"),
   deleteBlob: row(52, pb.DeleteBlobRequestSchema, pb.EmptySchema, "login"),
-} as const satisfies Record<string, MethodRow>;
+} as const;
 
 /** Name of a method. */
 export type MethodName = keyof typeof METHODS;
