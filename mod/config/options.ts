@@ -1,0 +1,536 @@
+/**
+ * THE option table: one row is everything about an option. A key `limits.ttl_max` is `ttl_max` in the table
+ * `[limits]` of qpq-server.toml, QPQ_LIMITS_TTL_MAX in the environment, `--limits-ttl-max` on the command line and
+ * `settings.limits.ttlMaxMs` in the program. Whatever can grow has its maximum here. Reading is in load.ts,
+ * documentation in describe.ts.
+ */
+import type { NetAddress } from "../base/address.ts";
+import { parseFilter } from "../base/log.ts";
+import {
+  readAddress,
+  readBoolean,
+  readBytes,
+  readDuration,
+  readEnum,
+  type Reader,
+  readInteger,
+  readList,
+  readSecretLines,
+  readString,
+  Refusal,
+  showAddress,
+  showBytes,
+  showDuration,
+} from "./values.ts";
+
+/** What kind of value an option has. */
+export type OptionType =
+  | "string"
+  | "boolean"
+  | "integer"
+  | "duration"
+  | "bytes"
+  | "address"
+  | "path"
+  | "list"
+  | "enum"
+  | "secret";
+
+/** `live`: a reload applies it; `restart`: it waits for the next start. */
+export type Apply = "live" | "restart";
+
+/** Where the value of a secret came from: `rotate` may only rewrite what it manages. */
+export interface Secret {
+  /** The first is wanted, the others are still accepted. Never empty. */
+  readonly lines: readonly string[];
+  readonly from: "environment" | "flag" | "configuration" | "file" | "managed";
+  /** The file, for `file` and `managed`. */
+  readonly path: string | null;
+}
+
+/** One option. */
+export interface OptionRow<Type extends OptionType = OptionType, T = unknown> {
+  readonly type: Type;
+  readonly read: Reader<unknown>;
+  readonly default: T;
+  /** The default in words, or as it would be written. */
+  readonly defaultText: string;
+  readonly apply: Apply;
+  /** A further environment variable that is asked when the option's own is not set. */
+  readonly alsoEnvironment?: string;
+  /** What may be written, where the type does not say it all. */
+  readonly valuesText?: string;
+  /** Not in qpq-server.toml. */
+  readonly notInFile?: boolean;
+  readonly text: string;
+}
+
+interface Extra {
+  readonly text: string;
+  readonly defaultText?: string;
+  readonly alsoEnvironment?: string;
+  readonly notInFile?: boolean;
+}
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+const TIB = 1024 * GIB;
+
+function row<Type extends OptionType, T>(
+  type: Type,
+  apply: Apply,
+  rest: { read: Reader<unknown>; default: T; shown: string; valuesText?: string },
+  extra: Extra,
+): OptionRow<Type, T> {
+  const { shown, ...others } = rest;
+  return { type, apply, ...others, ...extra, defaultText: extra.defaultText ?? shown };
+}
+
+const boolean = (apply: Apply, value: boolean, text: string): OptionRow<"boolean", boolean> =>
+  row("boolean", apply, { read: readBoolean, default: value, shown: String(value) }, { text });
+
+/** A default of null is decided at run time. */
+const integer = <T extends number | null>(
+  apply: Apply,
+  value: NoInfer<T>,
+  range: { min: number; max: number },
+  extra: Extra,
+) =>
+  row<"integer", T>("integer", apply, {
+    read: readInteger(range.min, range.max),
+    default: value,
+    shown: String(value),
+    valuesText: `${range.min} to ${range.max}`,
+  }, extra);
+
+const count = (apply: Apply, value: number, max: number, text: string) =>
+  integer<number>(apply, value, { min: 1, max }, { text });
+
+const duration = (apply: Apply, value: number, range: { min: number; max: number }, text: string) =>
+  row<"duration", number>("duration", apply, {
+    read: readDuration(range.min, range.max),
+    default: value,
+    shown: showDuration(value),
+    valuesText: `${showDuration(range.min)} to ${showDuration(range.max)}`,
+  }, { text });
+
+const bytes = (apply: Apply, value: number, range: { min: number; max: number }, text: string) =>
+  row<"bytes", number>("bytes", apply, {
+    read: readBytes(range.min, range.max),
+    default: value,
+    shown: showBytes(value),
+    valuesText: `${showBytes(range.min)} to ${showBytes(range.max)}`,
+  }, { text });
+
+const address = (value: NetAddress, text: string) =>
+  row<"address", NetAddress>("address", "restart", {
+    read: readAddress,
+    default: value,
+    shown: showAddress(value),
+  }, { text });
+
+/** A default of null is a file that the server manages. */
+const path = <T extends string | null>(apply: Apply, value: NoInfer<T>, extra: Extra) =>
+  row<"path", T>("path", apply, { read: readString, default: value, shown: String(value) }, extra);
+
+const choice = <const Values extends readonly string[]>(
+  apply: Apply,
+  values: Values,
+  value: Values[number],
+  text: string,
+) =>
+  row<"enum", Values[number]>("enum", apply, {
+    read: readEnum(values),
+    default: value,
+    shown: value,
+    valuesText: values.join(", "),
+  }, { text });
+
+const secret = (apply: Apply, extra: Extra) =>
+  row<"secret", Secret | null>("secret", apply, { read: readSecretLines, default: null, shown: "" }, extra);
+
+const readFilter: Reader<string> = (raw) => {
+  const text = readString(raw);
+  if (text instanceof Refusal) return text;
+  const parsed = parseFilter(text);
+  return parsed.ok ? text : new Refusal(`cannot be used: ${parsed.problems.join("; ")}`);
+};
+
+/** All options by key. */
+export const OPTIONS = {
+  config: path<string>("restart", "qpq-server.toml", {
+    notInFile: true,
+    text:
+      "The configuration file. Without this option the default is read if it is there; a file that is named must exist.",
+  }),
+  data_dir: path<string>("restart", "./data", {
+    text:
+      "Folder of everything that is kept: database, blobs, certificates, secrets, backups. One server at a time.",
+  }),
+  production: boolean(
+    "restart",
+    false,
+    "Refuses to start without an access token and a database key, with secrets that others can read, or with an insecure mode; makes no secrets by itself (`qpq-server init` does).",
+  ),
+
+  listen: address(
+    { hostname: "0.0.0.0", port: 7000 },
+    "UDP address of the QUIC service. `[::]:7000` takes IPv6 and IPv4.",
+  ),
+  metrics_enabled: boolean("restart", false, "Serves /metrics, /healthz and /readyz over HTTP."),
+  metrics_listen: address(
+    { hostname: "0.0.0.0", port: 9090 },
+    "TCP address of metrics and health. It has no login: keep it inside your network.",
+  ),
+  tls_cert: path<string | null>("live", null, {
+    defaultText: "tls/server.pem in the data folder, made and renewed by the server",
+    text: "Certificate chain (PEM, leaf first). Give it together with tls_key.",
+  }),
+  tls_key: path<string | null>("live", null, {
+    defaultText: "tls/server.key in the data folder, made and renewed by the server",
+    text: "Private key of the certificate (PEM).",
+  }),
+  tls_names: row<"list", readonly string[] | null>(
+    "list",
+    "restart",
+    { read: readList, default: null, shown: "" },
+    {
+      defaultText: "host name, localhost and every local address",
+      text: "Names and addresses in the certificate that the server makes for itself.",
+    },
+  ),
+
+  auth_token: secret("live", {
+    defaultText: "secrets/auth-token in the data folder, made at the first start",
+    text:
+      "Access token that admits to registration. Several lines: the first is the token, the others are still accepted.",
+  }),
+  allow_no_auth_token: boolean(
+    "restart",
+    false,
+    "Runs without an access token: anyone who reaches the port may register. Refused in production.",
+  ),
+  db_key: secret("restart", {
+    defaultText: "secrets/db-key in the data folder, made at the first start",
+    text:
+      "Key of the database: 64 hex digits are the raw key, anything else is a passphrase. Several lines: the first is wanted, the others may still open the database.",
+  }),
+  allow_plaintext_store: boolean(
+    "restart",
+    false,
+    "Runs without a database key: messages lie unencrypted on the disk. Refused in production.",
+  ),
+  allow_key_in_data_dir: boolean(
+    "restart",
+    false,
+    "Lets production keep the database key inside the data folder, where a copy of the folder is a copy of everything.",
+  ),
+  store_backend: choice(
+    "restart",
+    ["sqlcipher", "file"],
+    "sqlcipher",
+    "`sqlcipher` is an encrypted database; `file` an encrypted journal without native code. `qpq-server store convert` changes between them.",
+  ),
+  invitations: choice(
+    "live",
+    ["off", "token", "users"],
+    "token",
+    "Who may invite: nobody; accounts on a connection that showed the access token; every account.",
+  ),
+
+  log: row<"string", string>("string", "live", { read: readFilter, default: "info", shown: "info" }, {
+    alsoEnvironment: "RUST_LOG",
+    text: "Log filter: levels trace, debug, info, warn, error, off, as in `info,qpq::delivery=debug`.",
+  }),
+  log_format: choice(
+    "restart",
+    ["auto", "human", "json"],
+    "auto",
+    "How log lines look. `auto` is for people on a terminal outside production, otherwise one JSON object a line.",
+  ),
+  drain_timeout: duration(
+    "live",
+    10 * SECOND,
+    { min: 0, max: HOUR },
+    "How long a shutdown waits for requests that are being worked on.",
+  ),
+  opaque_workers: integer<number | null>("restart", null, { min: 1, max: 64 }, {
+    defaultText: "number of processors less one, at most 2",
+    text: "Threads for password logins (OPAQUE).",
+  }),
+  udp_buffer_bytes: bytes(
+    "restart",
+    4 * MIB,
+    { min: 64 * KIB, max: 256 * MIB },
+    "Receive and send buffer asked of the operating system; needs net.core.rmem_max and wmem_max as large.",
+  ),
+  idle_timeout: duration(
+    "restart",
+    60 * SECOND,
+    { min: 5 * SECOND, max: HOUR },
+    "A connection that is silent for so long is dropped; clients keep it alive at a third of it.",
+  ),
+  device_idle_ttl: duration(
+    "live",
+    180 * DAY,
+    { min: DAY, max: 3650 * DAY },
+    "A device that was not seen for so long is removed with its queue and KeyPackages.",
+  ),
+  session_idle_ttl: duration(
+    "live",
+    30 * DAY,
+    { min: HOUR, max: 3650 * DAY },
+    "A login that was not used for so long ends.",
+  ),
+  session_ttl: duration(
+    "live",
+    365 * DAY,
+    { min: HOUR, max: 3650 * DAY },
+    "A login ends after this, used or not.",
+  ),
+
+  "limits.shared_addresses": boolean(
+    "live",
+    false,
+    "All clients come from one address (a container's NAT, a proxy): the limits for each address are off.",
+  ),
+  "limits.connections_max": count("live", 20_000, 1_000_000, "Open connections."),
+  "limits.connections_per_address": count(
+    "live",
+    200,
+    1_000_000,
+    "Open connections of an address (IPv6: a /64).",
+  ),
+  "limits.connection_rate": count("live", 120, 1_000_000, "New connections of an address in a minute."),
+  "limits.handshakes_max": count("restart", 256, 65_536, "Handshakes in progress; more are refused unseen."),
+  "limits.handshake_rate": count("restart", 500, 100_000, "Handshakes in a second, all addresses together."),
+  "limits.login_deadline": duration(
+    "live",
+    60 * SECOND,
+    { min: 5 * SECOND, max: HOUR },
+    "A connection that is not logged in by then is closed.",
+  ),
+  "limits.streams_max": count("restart", 16, 1024, "Streams that a client may have open in one connection."),
+  "limits.requests_in_flight_max": count("live", 1024, 65_536, "Requests of one connection being worked on."),
+  "limits.send_queue_bytes_max": bytes(
+    "live",
+    8 * MIB,
+    { min: 5 * MIB, max: GIB },
+    "Bytes waiting to be sent in one connection; a client that does not read them is closed.",
+  ),
+  "limits.memory_bytes_max": bytes(
+    "live",
+    512 * MIB,
+    { min: 64 * MIB, max: TIB },
+    "Bytes of requests and replies held for all connections; beyond it requests are refused as overloaded.",
+  ),
+  "limits.waiters_max": count("live", 50_000, 10_000_000, "FetchWait requests parked at once."),
+  "limits.rate_keys_max": count(
+    "restart",
+    100_000,
+    10_000_000,
+    "Addresses or accounts that each rate limit remembers.",
+  ),
+
+  "limits.request_rate": count("live", 2000, 1_000_000, "Requests of an account in a second."),
+  "limits.request_burst": count("live", 4000, 10_000_000, "Requests that an account may send at once."),
+  "limits.anonymous_request_rate": count(
+    "live",
+    20,
+    1_000_000,
+    "Requests of an address in a second that come without a login.",
+  ),
+  "limits.hello_rate": count("live", 120, 1_000_000, "Hello requests of an address in a minute."),
+  "limits.registration_rate": count("live", 20, 1_000_000, "Registrations from an address in an hour."),
+  "limits.login_rate": count(
+    "live",
+    10,
+    1_000_000,
+    "Password logins of an address and account in a minute; a right password does not count.",
+  ),
+  "limits.login_rate_account": count(
+    "live",
+    60,
+    1_000_000,
+    "Password logins of an account in a minute, whatever the address; beyond it they are slowed, never refused for good.",
+  ),
+  "limits.login_rate_address": count("live", 60, 1_000_000, "Password logins of an address in a minute."),
+  "limits.resume_rate": count("live", 120, 1_000_000, "Resumed sessions of an address in a minute."),
+  "limits.claim_rate": count(
+    "live",
+    20,
+    1_000_000,
+    "KeyPackage claims of one account against another in an hour; beyond it the last-resort package answers.",
+  ),
+  "limits.claim_budget_target": count(
+    "live",
+    200,
+    10_000_000,
+    "KeyPackage claims against an account in an hour.",
+  ),
+  "limits.claim_budget_claimer": count(
+    "live",
+    500,
+    10_000_000,
+    "KeyPackage claims by an account in an hour.",
+  ),
+
+  "limits.payload_bytes_max": bytes(
+    "live",
+    2 * MIB,
+    { min: 64 * KIB, max: 4 * MIB },
+    "One payload of a message.",
+  ),
+  "limits.recipients_max": count("live", 1024, 1024, "Recipients of one Enqueue, all parts together."),
+  "limits.queue_depth_max": count("live", 100_000, 10_000_000, "Messages in the queue of a device."),
+  "limits.queue_bytes_max": bytes(
+    "live",
+    256 * MIB,
+    { min: 8 * MIB, max: TIB },
+    "Payload bytes in the queue of a device.",
+  ),
+  "limits.queue_share_percent": count(
+    "live",
+    25,
+    100,
+    "Percent of a queue that one sender may fill; own devices are exempt.",
+  ),
+  "limits.ttl_default": duration(
+    "live",
+    30 * DAY,
+    { min: MINUTE, max: 365 * DAY },
+    "How long a message waits when its sender does not say.",
+  ),
+  "limits.ttl_max": duration(
+    "live",
+    30 * DAY,
+    { min: MINUTE, max: 365 * DAY },
+    "How long a message may wait; longer wishes are cut.",
+  ),
+  "limits.sender_bytes_per_day": bytes(
+    "live",
+    10 * GIB,
+    { min: MIB, max: 1024 * TIB },
+    "Payload bytes times recipients that an account may send in a UTC day.",
+  ),
+  "limits.idempotency_ttl": duration(
+    "live",
+    DAY,
+    { min: MINUTE, max: 30 * DAY },
+    "How long a message id makes a retry return the first result.",
+  ),
+  "limits.idempotency_count_max": count("live", 50_000, 10_000_000, "Message ids remembered for a device."),
+  "limits.fetch_entries_max": count("live", 1000, 100_000, "Messages in one reply or push batch."),
+  "limits.wait_max": duration(
+    "live",
+    60 * SECOND,
+    { min: SECOND, max: 10 * MINUTE },
+    "How long a FetchWait parks.",
+  ),
+  "limits.guards_per_day": count(
+    "live",
+    1000,
+    1_000_000,
+    "Groups with a commit guard that an account may begin in a day.",
+  ),
+  "limits.guard_idle_ttl": duration(
+    "live",
+    180 * DAY,
+    { min: DAY, max: 3650 * DAY },
+    "A commit guard that was not used for so long is forgotten.",
+  ),
+
+  "limits.devices_max": count("live", 10, 100, "Devices of an account."),
+  "limits.sessions_max": count("live", 5, 100, "Logins of a device."),
+  "limits.blocks_max": count("live", 10_000, 1_000_000, "Accounts that an account may block."),
+  "limits.key_packages_max": count("live", 100, 1000, "KeyPackages of a device for each ciphersuite."),
+  "limits.key_packages_low": integer<number>("live", 20, { min: 0, max: 1000 }, {
+    text: "A device whose supply of KeyPackages falls below this is told.",
+  }),
+  "limits.invitation_ttl": duration(
+    "live",
+    7 * DAY,
+    { min: MINUTE, max: 365 * DAY },
+    "How long an invitation can be used.",
+  ),
+  "limits.invitations_open_max": count("live", 20, 10_000, "Unused invitations of an account."),
+
+  "limits.blob_bytes_max": bytes("live", 100 * MIB, { min: MIB, max: 100 * GIB }, "One blob."),
+  "limits.blob_quota_bytes": bytes("live", GIB, { min: MIB, max: 100 * TIB }, "Blobs of an account."),
+  "limits.blob_uploads_max": count(
+    "live",
+    64,
+    10_000,
+    "Blobs being uploaded at once, all accounts together.",
+  ),
+} as const satisfies Record<string, OptionRow>;
+
+/** Key of an option. */
+export type OptionKey = keyof typeof OPTIONS;
+
+type Camel<Key extends string> = Key extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<Camel<Tail>>}`
+  : Key;
+type NameOf<Key extends string, Type> = Type extends "duration" ? `${Camel<Key>}Ms` : Camel<Key>;
+type ValueOf<Row> = Row extends OptionRow<infer _Type, infer T> ? T : never;
+
+/** The `limits.` options, by name in camelCase; durations end in `Ms`. */
+export type Limits = {
+  readonly [
+    Key in OptionKey as Key extends `limits.${infer Name}` ? NameOf<Name, typeof OPTIONS[Key]["type"]> : never
+  ]: ValueOf<typeof OPTIONS[Key]>;
+};
+
+/** Everything that is configured, typed: names in camelCase, durations in milliseconds with `Ms` behind. */
+export type Settings =
+  & {
+    readonly [
+      Key in OptionKey as Key extends `${string}.${string}` ? never : NameOf<Key, typeof OPTIONS[Key]["type"]>
+    ]: ValueOf<typeof OPTIONS[Key]>;
+  }
+  & { readonly limits: Limits };
+
+/** All keys, in the order of the table. */
+export const OPTION_KEYS = Object.keys(OPTIONS) as OptionKey[];
+
+/** A row of the table. */
+export function optionOf(key: OptionKey): OptionRow {
+  return OPTIONS[key];
+}
+
+/** QPQ_LIMITS_TTL_MAX for `limits.ttl_max`. */
+export function environmentName(key: string): string {
+  return `QPQ_${key.replaceAll(".", "_").toUpperCase()}`;
+}
+
+/** `limits-ttl-max` for `limits.ttl_max`; written with two dashes before it. */
+export function flagName(key: string): string {
+  return key.replaceAll(/[._]/g, "-");
+}
+
+/** Name of the setting: `ttlMaxMs` for `limits.ttl_max`, in the group `limits`. */
+export function settingName(key: OptionKey): string {
+  const name = key.slice(key.indexOf(".") + 1).replaceAll(/_(\w)/g, (_, char: string) => char.toUpperCase());
+  return optionOf(key).type === "duration" ? `${name}Ms` : name;
+}
+
+/** Settings from values by key; a key without a value gets its default. */
+export function buildSettings(values: ReadonlyMap<OptionKey, unknown>): Settings {
+  const settings: Record<string, unknown> = {};
+  const limits: Record<string, unknown> = {};
+  for (const key of OPTION_KEYS) {
+    const group = key.startsWith("limits.") ? limits : settings;
+    group[settingName(key)] = values.has(key) ? values.get(key) : optionOf(key).default;
+  }
+  return { ...settings, limits } as Settings;
+}
+
+/** The defaults; for tests and for parts that run without a configuration. */
+export function defaultSettings(): Settings {
+  return buildSettings(new Map());
+}
