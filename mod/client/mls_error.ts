@@ -1,0 +1,57 @@
+/** What can go wrong with MLS messages and groups, in words that the layers above can act on. */
+
+/** Why an MLS operation was refused. */
+export type MlsErrorReason =
+  /** The bytes are no MLS message, or not one that this client takes. */
+  | "malformed"
+  /** The message is for another group than the one it was given to. */
+  | "wrongGroup"
+  /** The message is of an epoch that this device has not reached: a commit was lost. */
+  | "futureEpoch"
+  /** The message is of an epoch whose keys are deleted. */
+  | "epochTooOld"
+  /** The message was sent by this device. */
+  | "own"
+  /** The keys of this message were used already, or are too far ahead. */
+  | "replayed"
+  /** Decryption, a signature or a check of RFC 9420 failed. */
+  | "invalid"
+  /** A device in the message is not signed by the account key that is pinned for its account. */
+  | "untrusted"
+  /** The KeyPackage has expired, is not valid yet, or is valid for longer than 90 days. */
+  | "lifetime"
+  /** No KeyPackage of this device fits the Welcome: it was used before, or it belongs to another device. */
+  | "noKeyPackage"
+  /** This device was removed from the group. */
+  | "removed"
+  /** A proposal waits: commit it before sending messages. */
+  | "commitFirst"
+  /** The device is in the group already. */
+  | "alreadyMember"
+  /** The device is not in the group. */
+  | "notMember";
+
+/** A refused MLS operation. The group it was tried on is unchanged. */
+export class MlsError extends Error {
+  override name = "MlsError";
+  readonly reason: MlsErrorReason;
+
+  constructor(reason: MlsErrorReason, message: string, options: { cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? {} : { cause: options.cause });
+    this.reason = reason;
+  }
+}
+
+/** Turns whatever ts-mls or WebCrypto throw into MlsError. */
+export async function wrapErrors<T>(action: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (cause instanceof MlsError) throw cause;
+    const text = cause instanceof Error ? cause.message : String(cause);
+    const replayed = text.includes("Desired gen");
+    throw new MlsError(replayed ? "replayed" : "invalid", `${action}: ${text || "decryption failed"}`, {
+      cause,
+    });
+  }
+}

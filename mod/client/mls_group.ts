@@ -1,0 +1,163 @@
+/**
+ * MLS groups (RFC 9420) on ts-mls. A group is an immutable value: every operation, here and in mls_commits.ts,
+ * mls_messages.ts and mls_welcome.ts, returns the new one beside the bytes to send, and the caller saves it before
+ * anything leaves the device. Nothing here touches network or disk.
+ */
+import { type ClientState as GroupState, createGroup as createMlsGroup } from "ts-mls";
+import { type Bytes, concat, copy, fromHex, utf8, utf8Text } from "../base/bytes.ts";
+import { type GroupId, idOf } from "../base/ids.ts";
+import type { MlsSuite } from "../base/mls_suites.ts";
+import {
+  clientConfig,
+  decodeIdentity,
+  type DeviceIdentity,
+  encodeIdentity,
+  GROUP_NAME_EXTENSION,
+  type MlsContext,
+  suiteImplementation,
+  suiteOf,
+} from "./mls_credentials.ts";
+import { MlsError } from "./mls_error.ts";
+import { createKeyPackages, type OwnKeyPackage, parseKeyPackage } from "./mls_key_packages.ts";
+import { decodeGroupParts, encodeGroupParts, pruneSecretTree, type StoredGroup } from "./mls_state.ts";
+import { nodeOfLeaf } from "./mls_tree.ts";
+
+/** A group at one moment. Opaque: see {@link groupInfo} and {@link members}. */
+export interface MlsGroup {
+  readonly state: GroupState;
+}
+
+/** A member device. */
+export interface MlsMember extends DeviceIdentity {
+  readonly leafIndex: number;
+}
+
+/** What there is to know about a group beside its members. */
+export interface MlsGroupInfo {
+  readonly id: GroupId;
+  readonly name: string;
+  readonly creator: DeviceIdentity;
+  readonly epoch: bigint;
+  readonly suite: MlsSuite;
+  readonly ownLeafIndex: number;
+  /** `removed`: nothing can be sent any more, and only what was sent before can be read. */
+  readonly status: "active" | "removed";
+  /** Members who asked to leave and wait for anybody's commit. */
+  readonly leaving: readonly MlsMember[];
+}
+
+const NAME_BYTES_MAX = 256;
+const GROUP_ID_BYTES_MAX = 255;
+
+/** A new group with this device as its only member. */
+export async function createGroup(
+  context: MlsContext,
+  options: { groupId: GroupId; name: string; suite: MlsSuite },
+): Promise<MlsGroup> {
+  const name = utf8(options.name);
+  if (name.length > NAME_BYTES_MAX) {
+    throw new RangeError(`Cannot name a group with more than ${NAME_BYTES_MAX} bytes: ${name.length}`);
+  }
+  const groupId = fromHex(options.groupId);
+  if (groupId.length < 1 || groupId.length > GROUP_ID_BYTES_MAX) {
+    throw new RangeError(
+      `Cannot use a group id that is not 1..${GROUP_ID_BYTES_MAX} bytes: ${groupId.length}`,
+    );
+  }
+  const [own] = await createKeyPackages(context, { count: 1, suite: options.suite });
+  const extensions = [{
+    extensionType: GROUP_NAME_EXTENSION,
+    extensionData: concat(encodeIdentity(context.identity), name),
+  }];
+  const state = await createMlsGroup(
+    groupId,
+    parseKeyPackage(own!.publicBytes),
+    privateKeysOf(context, own!),
+    extensions,
+    await suiteImplementation(options.suite),
+    clientConfig(context),
+  );
+  return { state: pruneSecretTree(state) };
+}
+
+/** Id, name, epoch and the like. */
+export function groupInfo(group: MlsGroup): MlsGroupInfo {
+  const { groupContext, privatePath, groupActiveState, unappliedProposals } = group.state;
+  const extension = groupContext.extensions.find((one) => one.extensionType === GROUP_NAME_EXTENSION);
+  const data = extension?.extensionData ?? new Uint8Array(0);
+  const creator = decodeIdentity({ credentialType: "basic", identity: data.subarray(0, 32) });
+  if (!creator) throw new MlsError("invalid", "Cannot use a group without a name and a creator");
+  const leaving: MlsMember[] = [];
+  for (const { proposal } of Object.values(unappliedProposals)) {
+    if (proposal.proposalType !== "remove") continue;
+    const member = memberAt(group.state, proposal.remove.removed);
+    if (member) leaving.push(member);
+  }
+  return {
+    id: idOf<GroupId>(groupContext.groupId),
+    name: utf8Text(data.subarray(32)),
+    creator,
+    epoch: groupContext.epoch,
+    suite: suiteOf(groupContext.cipherSuite),
+    ownLeafIndex: privatePath.leafIndex,
+    status: groupActiveState.kind === "active" ? "active" : "removed",
+    leaving,
+  };
+}
+
+/** The member devices in leaf order, this one included. */
+export function members(group: MlsGroup): MlsMember[] {
+  return membersOf(group.state);
+}
+
+/** Alike for two members exactly when they agree on everything that happened in the group (RFC 9420 §8.7). */
+export function epochAuthenticator(group: MlsGroup): Bytes {
+  return copy(group.state.keySchedule.epochAuthenticator);
+}
+
+/** The member at a leaf, if there is one. */
+export function memberAt(state: Pick<GroupState, "ratchetTree">, leafIndex: number): MlsMember | undefined {
+  const node = state.ratchetTree[nodeOfLeaf(leafIndex)];
+  const identity = node?.nodeType === "leaf" ? decodeIdentity(node.leaf.credential) : undefined;
+  return identity && { leafIndex, ...identity };
+}
+
+/** The members in a state of ts-mls. */
+export function membersOf(state: Pick<GroupState, "ratchetTree">): MlsMember[] {
+  const found: MlsMember[] = [];
+  for (let leafIndex = 0; 2 * leafIndex < state.ratchetTree.length; leafIndex++) {
+    const member = memberAt(state, leafIndex);
+    if (member) found.push(member);
+  }
+  return found;
+}
+
+/** The cryptography of a group's suite. */
+export function implementationOf(group: MlsGroup) {
+  return suiteImplementation(suiteOf(group.state.groupContext.cipherSuite));
+}
+
+/** Private keys of an own KeyPackage in the form of ts-mls. */
+export function privateKeysOf(context: MlsContext, own: OwnKeyPackage) {
+  return {
+    initPrivateKey: own.initPrivateKey,
+    hpkePrivateKey: own.leafPrivateKey,
+    signaturePrivateKey: context.identity.key.privateKey,
+  };
+}
+
+/** Throws MlsError `removed` unless this device is a member. */
+export function checkActive(group: MlsGroup): void {
+  if (group.state.groupActiveState.kind === "active") return;
+  throw new MlsError("removed", "Cannot send to a group that this device was removed from");
+}
+
+/** What to save of a group; hand in what was saved last, so that only what changed is written. */
+export function encodeGroup(group: MlsGroup, previous?: StoredGroup): StoredGroup {
+  return encodeGroupParts(group.state, previous);
+}
+
+/** A group as {@link encodeGroup} saved it. Throws MlsError `malformed`. */
+export function decodeGroup(context: MlsContext, stored: StoredGroup): MlsGroup {
+  return { state: decodeGroupParts(stored, clientConfig(context)) };
+}
