@@ -1,4 +1,4 @@
-/** SignWithLabel of RFC 9420 §5.1.2 with Ed25519: what devices and accounts sign outside of MLS. */
+/** SignWithLabel of RFC 9420 §5.1.2 with Ed25519: what devices and accounts sign. */
 import { type Bytes, concat, utf8 } from "./bytes.ts";
 
 /** What a signature is for. */
@@ -8,7 +8,10 @@ export type SignatureLabel =
   /** Resume, by the device key: server nonce ‖ session id ‖ pinned leaf SHA-256 or 32 zeros. */
   | "qpq resume"
   /** SignDevice, by the account key: account id ‖ device id ‖ device key. */
-  | "qpq device key";
+  | "qpq device key"
+  /** A leaf node and a KeyPackage (RFC 9420 §7.2, §10), by the device key. */
+  | "LeafNodeTBS"
+  | "KeyPackageTBS";
 
 /** Length prefix of RFC 9420 §2.1.2 (variable-size vectors). */
 function vector(bytes: Uint8Array): Bytes {
