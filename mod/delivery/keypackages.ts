@@ -203,10 +203,9 @@ export class KeyPackages {
     if (result.status === "full") {
       throw new QpqError("keyPackageLimit", `Cannot store KeyPackages as a suite may have ${perSuiteMax}`);
     }
-    if (result.status === "noDevice") {
+    if (result.status !== "stored") {
       throw new QpqError("notFound", "Cannot store KeyPackages: the device is gone");
     }
-    metrics.keyPackageUploadTotal.inc(result.stored.filter((stored) => stored).length);
     return { stored: result.stored, counts: result.counts };
   }
 
@@ -214,7 +213,7 @@ export class KeyPackages {
     const expected = {
       ...owner,
       now: this.#deps.clock.now(),
-      lifetimeMaxMs: this.#deps.limits.lifetimeMaxMs,
+      lifetimeMaxMs: LIFETIME_MAX_MS,
     };
     const packages: NewKeyPackage[] = [];
     for (const { bytes, lastResort } of uploads) {
