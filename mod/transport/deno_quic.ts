@@ -64,6 +64,10 @@ class DenoQuicListener implements Listener {
     this.#loop = this.#acceptAll(this.#listeners[0]!);
   }
 
+  get accepting(): boolean {
+    return this.#accepting;
+  }
+
   replaceCertificate(certificate: ServerCertificate): void {
     this.#listeners.push(this.#endpoint.listen({
       cert: certificate.certificatePem,
@@ -110,6 +114,7 @@ class DenoQuicListener implements Listener {
     } catch (error) {
       // Only a closed endpoint ends the iteration; anything else would be a listener that is deaf without a word.
       if (this.#accepting) this.#options.onHandshakeFailure?.("failed", error);
+      this.#accepting = false;
     }
   }
 
@@ -171,6 +176,8 @@ export async function connect(options: ConnectOptions): Promise<Connection> {
 async function resolve(hostname: string): Promise<string[]> {
   const host = normalHost(hostname);
   if (isIpAddress(host)) return [host];
+  // Always both, whatever the resolver says (RFC 6761 §6.3): the server may listen at only one of them.
+  if (host === "localhost") return ["127.0.0.1", "::1"];
   try {
     return (await lookup(host, { all: true })).map((entry) => entry.address);
   } catch (cause) {
@@ -254,7 +261,9 @@ function explain(error: unknown, options: ConnectOptions): ConnectError {
   const problem = (kind: ConnectError["problem"], message: string) =>
     new ConnectError(kind, message, { cause: error });
   if (/invalid peer certificate/.test(text)) {
-    const why = options.identity.kind === "pinned"
+    // A leaf that is not pinned appears as one of an unknown issuer; dates are judged for pinned ones too.
+    const unknown = options.identity.kind === "pinned" && /UnknownIssuer/.test(text);
+    const why = unknown
       ? "it is not the one that was pinned"
       : certificateReason(text.replace(/^.*invalid peer certificate: */, ""));
     return problem("certificate", `The certificate of ${where} is refused: ${why}`);
@@ -265,7 +274,7 @@ function explain(error: unknown, options: ConnectOptions): ConnectError {
   if (/refused/i.test(text)) {
     return problem("unreachable", `${where} refused the connection; it is busy or shutting down`);
   }
-  if (/timed out|unreachable|no route/i.test(text)) {
+  if (/timed out|unreachable|no route|address family|cannot assign/i.test(text)) {
     return problem("unreachable", `Nobody answers at ${where}`);
   }
   return problem("failed", `Connecting to ${where} failed: ${text}`);

@@ -32,7 +32,7 @@ export interface ListenOptions {
   readonly idleTimeoutMs: number;
   /** Bidirectional streams that a peer may have open in one connection. */
   readonly streamsMax: number;
-  /** Handshakes in progress; more are refused without a look at who asks. */
+  /** Handshakes in progress and connections that nobody took yet; more are refused without a look at who asks. */
   readonly handshakesMax: number;
   /** Called for every handshake that failed or was refused; never throws. */
   readonly onHandshakeFailure?: (kind: "refused" | "failed", error?: unknown) => void;
@@ -42,6 +42,8 @@ export interface ListenOptions {
 export interface Listener extends AsyncDisposable {
   /** Where it listens, with the real port. */
   readonly address: NetAddress;
+  /** False once it was stopped or has failed. */
+  readonly accepting: boolean;
   /** New connections as they finish their handshake; ends at stopAccepting or close. To be iterated once. */
   connections(): AsyncIterable<Connection>;
   /** New connections get this certificate; present ones live on. Throws, and keeps the old, when it is unusable. */
@@ -56,7 +58,7 @@ export interface Listener extends AsyncDisposable {
 export type ServerIdentity =
   /** Public roots, and this CA (PEM) beside them: not enough alone to trust a private CA only. */
   | { readonly kind: "roots"; readonly caPem?: string }
-  /** The leaf's SHA-256 (DER), any of these; name, dates and CA do not matter. */
+  /** The leaf's SHA-256 (DER), any of these; name and CA do not matter, the leaf's dates do. */
   | { readonly kind: "pinned"; readonly leafSha256: readonly Uint8Array[] };
 
 /** Where and how to connect. */

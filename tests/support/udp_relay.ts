@@ -1,0 +1,38 @@
+/** A relay of UDP packets between one client and one server that can be cut: a peer that vanishes without a word. */
+
+/** Listens on loopback and forwards to `serverPort` until cut. */
+export class UdpRelay implements AsyncDisposable {
+  readonly port: number;
+  readonly #socket: Deno.DatagramConn;
+  readonly #server: Deno.NetAddr;
+  readonly #loop: Promise<void>;
+  #client: Deno.Addr | undefined;
+  #cut = false;
+
+  constructor(serverPort: number) {
+    this.#server = { transport: "udp", hostname: "127.0.0.1", port: serverPort };
+    this.#socket = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+    this.port = (this.#socket.addr as Deno.NetAddr).port;
+    this.#loop = this.#relay();
+  }
+
+  /** From now on every packet is lost. */
+  cut(): void {
+    this.#cut = true;
+  }
+
+  async #relay(): Promise<void> {
+    for await (const [packet, from] of this.#socket) {
+      if (this.#cut) continue;
+      const fromServer = (from as Deno.NetAddr).port === this.#server.port;
+      if (!fromServer) this.#client = from;
+      const to = fromServer ? this.#client : this.#server;
+      if (to) await this.#socket.send(packet, to).catch(() => 0);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#socket.close();
+    await this.#loop;
+  }
+}
