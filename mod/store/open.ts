@@ -1,0 +1,56 @@
+/**
+ * Opens the store of a data folder: takes the folder for this process, sees that no other backend's data is in
+ * it, and loads the backend. Each backend is a literal import so that a compiled executable embeds it.
+ */
+import { join } from "node:path";
+import { type FolderLock, lockFolder } from "./folder_lock.ts";
+import { type OpenOptions, type Store, StoreOpenError } from "./store.ts";
+
+/** Names of the backends. */
+export type StoreBackend = "sqlcipher" | "file";
+
+/** Where each backend keeps its data, under the data folder. */
+const DATA_PATHS: Record<StoreBackend, string> = { sqlcipher: "qpq.db", file: "store" };
+
+/** Opens the store; throws StoreOpenError. Closing it releases the folder. */
+export async function openStore(options: OpenOptions & { readonly backend: StoreBackend }): Promise<Store> {
+  const lock = await lockFolder(options.dataDir);
+  try {
+    await refuseOtherBackend(options.dataDir, options.backend);
+    return releaseAfterClose(await openBackend(options), lock);
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+async function openBackend(options: OpenOptions & { readonly backend: StoreBackend }): Promise<Store> {
+  if (options.backend === "file") return (await import("./file/mod.ts")).openFileStore(options);
+  return (await import("./sqlcipher/mod.ts")).openSqlcipherStore(options);
+}
+
+async function refuseOtherBackend(dataDir: string, backend: StoreBackend): Promise<void> {
+  const other: StoreBackend = backend === "file" ? "sqlcipher" : "file";
+  const path = join(dataDir, DATA_PATHS[other]);
+  const found = await Deno.lstat(path).then(() => true, () => false);
+  if (!found) return;
+  throw new StoreOpenError(
+    "failed",
+    path,
+    `The data folder ${dataDir} holds a store of the ${other} backend (${path}): set store_backend to ${other}, ` +
+      `or give the ${backend} backend a folder of its own`,
+  );
+}
+
+function releaseAfterClose(store: Store, lock: FolderLock): Store {
+  const closeBackend = store.close.bind(store);
+  store.close = async () => {
+    try {
+      await closeBackend();
+    } finally {
+      lock.release();
+    }
+  };
+  store[Symbol.asyncDispose] = () => store.close();
+  return store;
+}

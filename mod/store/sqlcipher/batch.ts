@@ -1,0 +1,148 @@
+/**
+ * Runs a batch of verbs in one transaction (group commit). When one of them throws, the whole batch is undone and
+ * its verbs run again one by one, each in a transaction of its own, so that the bad one fails alone.
+ */
+import { messageOf } from "../../base/errors.ts";
+import { type Connection, sqliteCode } from "./connection.ts";
+import { readMessage } from "./message_codec.ts";
+import { READ_VERBS } from "./verb_names.ts";
+import { prepareVerbs, type VerbSet } from "./verbs.ts";
+import type { Call, Failure, Outcome } from "./wire.ts";
+
+const readVerbs: ReadonlySet<string> = new Set(READ_VERBS);
+
+/** Errors after which SQLCipher refuses everything on the connection, or may do so. */
+const CONNECTION_LOST = /^SQLITE_(NOTADB|CORRUPT|IOERR|CANTOPEN|READONLY|PROTOCOL)/;
+
+/** What came of a batch. */
+export interface BatchResult {
+  readonly outcomes: readonly Outcome[];
+  /** Devices that got entries. */
+  readonly enqueued: readonly string[];
+}
+
+/** The worker's only user of the database. */
+export class BatchRunner {
+  readonly #reopen: () => Connection;
+  #connection: Connection | undefined;
+  #set: VerbSet;
+
+  constructor(connection: Connection, reopen: () => Connection) {
+    this.#reopen = reopen;
+    this.#connection = connection;
+    this.#set = prepareVerbs(connection);
+  }
+
+  /** Who the store is. */
+  identity(): { incarnation: Uint8Array; realmId: string } {
+    return this.#set.server.identity();
+  }
+
+  /** Runs all calls; what they wrote is on disk when this returns. */
+  run(calls: readonly Call[], messages: ArrayBuffer): BatchResult {
+    if (calls.every((call) => readVerbs.has(call.verb))) return this.#runOneByOne(calls, messages);
+    const enqueued: string[] = [];
+    try {
+      const outcomes = this.#transaction(enqueued, () => calls.map((call) => this.#call(call, messages)));
+      return { outcomes, enqueued };
+    } catch (error) {
+      if (calls.length > 1) return this.#runOneByOne(calls, messages);
+      return { outcomes: [{ failure: failureOf(error) }], enqueued: [] };
+    }
+  }
+
+  #runOneByOne(calls: readonly Call[], messages: ArrayBuffer): BatchResult {
+    const enqueued: string[] = [];
+    const outcomes = calls.map((call): Outcome => {
+      try {
+        if (readVerbs.has(call.verb)) return this.#read(() => this.#call(call, messages));
+        return this.#transaction(enqueued, () => this.#call(call, messages));
+      } catch (error) {
+        return { failure: failureOf(error) };
+      }
+    });
+    return { outcomes, enqueued };
+  }
+
+  #transaction<Result>(enqueued: string[], run: () => Result): Result {
+    const connection = this.#connected();
+    const { ledger } = this.#set;
+    try {
+      connection.begin();
+      const result = run();
+      ledger.flush();
+      connection.commit();
+      enqueued.push(...ledger.takeTouched());
+      ledger.trim();
+      return result;
+    } catch (error) {
+      ledger.clear();
+      this.#recover(connection, error);
+      throw error;
+    }
+  }
+
+  #read<Result>(run: () => Result): Result {
+    const connection = this.#connected();
+    try {
+      const result = run();
+      this.#set.ledger.trim();
+      return result;
+    } catch (error) {
+      this.#recover(connection, error);
+      throw error;
+    }
+  }
+
+  #call({ verb, args }: Call, messages: ArrayBuffer): Outcome {
+    const { verbs } = this.#set;
+    if (verb !== "enqueue") {
+      return { value: (verbs[verb] as (...args: readonly unknown[]) => unknown)(...args as unknown[]) };
+    }
+    const result = verbs.enqueue(readMessage(messages, args as number));
+    const plain = result.status === "accepted" && !result.replayed &&
+      result.recipients.every((status) => status === "ok");
+    return plain ? {} : { value: result };
+  }
+
+  #recover(connection: Connection, error: unknown): void {
+    const lost = CONNECTION_LOST.test(sqliteCode(error) ?? "");
+    try {
+      connection.rollback();
+      if (!lost) return;
+    } catch {
+      // A connection that cannot roll back is of no more use: closing it undoes the transaction.
+    }
+    this.#connection = undefined;
+    connection.close();
+  }
+
+  #connected(): Connection {
+    if (!this.#connection) {
+      const connection = this.#reopen();
+      this.#set = prepareVerbs(connection);
+      this.#connection = connection;
+    }
+    return this.#connection;
+  }
+
+  /** Moves everything into the main file and closes it. */
+  close(): void {
+    const connection = this.#connection;
+    this.#connection = undefined;
+    if (!connection) return;
+    try {
+      connection.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    } finally {
+      connection.close();
+    }
+  }
+}
+
+function failureOf(error: unknown): Failure {
+  const full = sqliteCode(error) === "SQLITE_FULL";
+  return {
+    code: full ? "storeFull" : "storeUnavailable",
+    message: `Cannot run the store's verb: ${messageOf(error)}`,
+  };
+}

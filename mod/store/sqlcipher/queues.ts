@@ -1,0 +1,295 @@
+/** The verbs of QueueStore inside the worker; see store.ts for what they promise. */
+import { equal, hex } from "../../base/bytes.ts";
+import type { DeviceId } from "../../base/ids.ts";
+import { idOf } from "../../base/ids.ts";
+import type { Cursor, EnqueueLimits, Entry, QueueStore, RecipientStatus, ServerNotice } from "../store.ts";
+import type { Connection, Prepared } from "./connection.ts";
+import { type Guard, Guards } from "./guards.ts";
+import type { AccountSums, Ledger, Queue } from "./ledger.ts";
+import { Payloads } from "./payloads.ts";
+
+/** A message as the worker gets it: what only goes into the database stays bytes. */
+export interface IncomingMessage {
+  readonly senderAccount: string;
+  readonly senderDevice: string;
+  readonly messageId: Uint8Array;
+  readonly requestSha256: Uint8Array;
+  readonly entryId: Uint8Array;
+  readonly parts: readonly { readonly payload: Uint8Array; readonly recipients: readonly string[] }[];
+  readonly expiresAt: number;
+  readonly commitsTo: readonly Uint8Array[];
+  readonly guard: Guard | null;
+  readonly limits: EnqueueLimits;
+  readonly now: number;
+}
+
+type EnqueueResult = Awaited<ReturnType<QueueStore["enqueue"]>>;
+type FetchResult = Awaited<ReturnType<QueueStore["fetchAfter"]>>;
+type AckResult = Awaited<ReturnType<QueueStore["ack"]>>;
+
+interface KnownMessage {
+  device: number;
+  number: number;
+  request_sha256: Uint8Array;
+  accepted_at: number;
+  expires_at: number;
+  statuses: Uint8Array;
+}
+
+interface StoredEntry {
+  seq: number;
+  sender: number;
+  entry_id: Uint8Array;
+  account_id: Uint8Array | null;
+  sender_device: Uint8Array | null;
+  accepted_at: number;
+  expires_at: number;
+  bytes: Uint8Array;
+}
+
+/** One byte for each recipient in message_ids.statuses; the order may only be appended to. */
+const STATUSES: readonly RecipientStatus[] = ["ok", "unknownDevice", "queueFull", "blocked"];
+const DAY_MS = 86_400_000;
+/** Message ids beyond a device's maximum are deleted in steps of this many. */
+const PRUNE_STEP = 64;
+
+/** Queues, message ids and guards. */
+export class Queues {
+  readonly #ledger: Ledger;
+  readonly #payloads: Payloads;
+  readonly #guards: Guards;
+  readonly #findMessage: Prepared<KnownMessage>;
+  readonly #insertMessage: Prepared<never>;
+  readonly #deleteMessage: Prepared<never>;
+  readonly #pruneMessages: Prepared<never>;
+  readonly #expireMessages: Prepared<{ device: number; number: number }>;
+  readonly #expireDaily: Prepared<never>;
+  readonly #listSizes: Prepared<{ seq: number; size: number }>;
+  readonly #listEntries: Prepared<StoredEntry>;
+
+  constructor(connection: Connection, ledger: Ledger) {
+    this.#ledger = ledger;
+    this.#payloads = new Payloads(connection, ledger);
+    this.#guards = new Guards(connection, ledger);
+    this.#findMessage = connection.prepare(
+      `SELECT device, number, request_sha256, accepted_at, expires_at, statuses FROM message_ids
+       WHERE account = ? AND message_id = ?`,
+    );
+    this.#insertMessage = connection.prepare(
+      `INSERT INTO message_ids
+       (device, number, account, message_id, request_sha256, accepted_at, expires_at, statuses)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ifnull(?, x''))`,
+    );
+    this.#deleteMessage = connection.prepare("DELETE FROM message_ids WHERE device = ? AND number = ?");
+    this.#pruneMessages = connection.prepare("DELETE FROM message_ids WHERE device = ? AND number <= ?");
+    this.#expireMessages = connection.prepare(
+      "SELECT device, number FROM message_ids WHERE accepted_at < ? ORDER BY accepted_at LIMIT ?",
+    );
+    this.#expireDaily = connection.prepare("DELETE FROM daily WHERE day < ? ORDER BY day LIMIT ?");
+    this.#listSizes = connection.prepare(
+      "SELECT seq, size FROM entries WHERE device = ? AND seq > ? AND expires_at > ? ORDER BY seq LIMIT ?",
+    );
+    this.#listEntries = connection.prepare(
+      `SELECT e.seq, e.sender, p.entry_id, a.account_id, p.sender_device, p.accepted_at, p.expires_at, p.bytes
+       FROM entries e JOIN payloads p ON p.id = e.payload LEFT JOIN accounts a ON a.id = e.sender
+       WHERE e.device = ? AND e.seq > ? AND e.seq <= ? AND e.expires_at > ? ORDER BY e.seq`,
+    );
+  }
+
+  enqueue(message: IncomingMessage): EnqueueResult {
+    const { limits, now } = message;
+    const day = Math.floor(now / DAY_MS);
+    const refused = { status: "quotaExceeded", retryAfterMs: (day + 1) * DAY_MS - now } as const;
+    const sums = this.#ledger.accountSums(message.senderAccount, day);
+    const own = this.#ledger.queue(message.senderDevice);
+    // Deleted or revoked while its last request was on the way: nothing may be sent any more.
+    if (!sums || !own || own.account !== sums.account) return refused;
+    const replay = this.#replay(message, own);
+    if (replay) return replay;
+    const context = { commitsTo: message.commitsTo, sums, guardsPerDay: limits.guardsPerDay };
+    const verdict = this.#guards.judge(message.guard, context);
+    if (verdict.status !== "pass") return verdict;
+    let cost = 0;
+    for (const { payload, recipients } of message.parts) cost += payload.length * recipients.length;
+    if (sums.bytes + cost > limits.senderBytesPerDay) return refused;
+    if (message.guard) this.#guards.advance(message.guard, { begins: verdict.begins, sums, now });
+    sums.bytes += cost;
+    this.#ledger.sumsChanged(sums);
+    return this.#accept(message, { own, sums });
+  }
+
+  /** The answer to a message id that is still remembered. */
+  #replay(message: IncomingMessage, own: Queue): EnqueueResult | undefined {
+    const known = this.#findMessage.get(own.account, message.messageId);
+    if (!known) return undefined;
+    const { idempotencyMs, idempotencyCountMax } = message.limits;
+    const tooOld = message.now - known.accepted_at >= idempotencyMs;
+    const tooFar = known.device === own.device && known.number < own.sentNext - idempotencyCountMax;
+    if (tooOld || tooFar) {
+      this.#deleteMessage.run(known.device, known.number);
+      return undefined;
+    }
+    if (!equal(known.request_sha256, message.requestSha256)) return { status: "idConflict" };
+    return {
+      status: "accepted",
+      replayed: true,
+      recipients: Array.from(known.statuses, (status) => STATUSES[status]!),
+      acceptedAt: known.accepted_at,
+      expiresAt: known.expires_at,
+    };
+  }
+
+  #accept(message: IncomingMessage, { own, sums }: { own: Queue; sums: AccountSums }): EnqueueResult {
+    const { limits, entryId, expiresAt, now } = message;
+    const statuses: RecipientStatus[] = [];
+    for (const { payload, recipients } of message.parts) {
+      // A set: a device named twice in one part gets one entry for it.
+      const queues = new Set<Queue>();
+      for (const deviceId of recipients) {
+        const queue = this.#ledger.queue(deviceId);
+        const status = queue
+          ? this.#admit(queue, { message, sums, size: payload.length, queues })
+          : "unknownDevice";
+        statuses.push(status);
+        if (queue && status === "ok") queues.add(queue);
+      }
+      const senderDevice = Uint8Array.fromHex(message.senderDevice);
+      const delivery = { entryId, sender: sums.account, senderDevice, acceptedAt: now, expiresAt, payload };
+      this.#payloads.deliver(delivery, [...queues]);
+    }
+    this.#remember(message, { own, statuses, countMax: limits.idempotencyCountMax });
+    return { status: "accepted", replayed: false, recipients: statuses, acceptedAt: now, expiresAt };
+  }
+
+  /** What becomes of one recipient; `queues` get this part already. */
+  #admit(
+    queue: Queue,
+    part: { message: IncomingMessage; sums: AccountSums; size: number; queues: ReadonlySet<Queue> },
+  ): RecipientStatus {
+    const { message: { limits }, sums, size } = part;
+    if (part.queues.has(queue)) return "ok";
+    if (this.#ledger.blocks(queue.account).has(sums.accountId)) return "blocked";
+    let full = queue.depth + 1 > limits.queueDepthMax || queue.bytes + size > limits.queueBytesMax;
+    if (!full && queue.account !== sums.account) {
+      const share = this.#ledger.share(queue, sums.account);
+      full = share.depth + 1 > limits.queueDepthMax * limits.senderShare ||
+        share.bytes + size > limits.queueBytesMax * limits.senderShare;
+    }
+    if (!full) return "ok";
+    queue.droppedThrough = Math.max(queue.droppedThrough, queue.nextSeq - 1);
+    queue.droppedCount += 1;
+    this.#ledger.queueChanged(queue);
+    return "queueFull";
+  }
+
+  #remember(
+    message: IncomingMessage,
+    result: { own: Queue; statuses: readonly RecipientStatus[]; countMax: number },
+  ): void {
+    const { own, statuses, countMax } = result;
+    const number = own.sentNext++;
+    this.#ledger.queueChanged(own);
+    this.#insertMessage.run(
+      own.device,
+      number,
+      own.account,
+      message.messageId,
+      message.requestSha256,
+      message.now,
+      message.expiresAt,
+      Uint8Array.from(statuses, (status) => STATUSES.indexOf(status)),
+    );
+    if (number % PRUNE_STEP === 0 && number > countMax) {
+      this.#pruneMessages.run(own.device, number - countMax);
+    }
+  }
+
+  /** Puts a notice of the server into the queues, whether full or not. */
+  notify(devices: readonly string[], notice: ServerNotice, now: number): void {
+    const queues = devices.map((deviceId) => this.#ledger.queue(deviceId)).filter((queue) =>
+      queue !== undefined
+    );
+    const { payload, expiresAt } = notice;
+    const entryId = Uint8Array.fromHex(notice.entryId);
+    const delivery = { entryId, sender: 0, senderDevice: null, acceptedAt: now, expiresAt, payload };
+    this.#payloads.deliver(delivery, queues);
+  }
+
+  fetchAfter(fetch: Parameters<QueueStore["fetchAfter"]>[0]): FetchResult {
+    const { deviceId, after, entriesMax, bytesMax, now } = fetch;
+    const queue = this.#ledger.queue(deviceId);
+    if (!queue) return null;
+    const cursor = cursorOf(queue);
+    const wanted = Math.max(1, entriesMax);
+    const sizes = queue.depth === 0 ? [] : this.#listSizes.all(queue.device, after, now, wanted + 1);
+    let count = 0;
+    let bytes = 0;
+    while (
+      count < Math.min(wanted, sizes.length) && (count === 0 || bytes + sizes[count]!.size <= bytesMax)
+    ) {
+      bytes += sizes[count]!.size;
+      count += 1;
+    }
+    if (count === 0) return { entries: [], more: false, cursor };
+    const entries = this.#listEntries.all(queue.device, after, sizes[count - 1]!.seq, now).map(entryOf);
+    return { entries, more: sizes.length > count, cursor };
+  }
+
+  ack(deviceId: DeviceId, through: number): AckResult {
+    const queue = this.#ledger.queue(deviceId);
+    if (!queue) return { status: "noDevice" };
+    if (through >= queue.nextSeq) return { status: "beyondEnd" };
+    let deleted = 0;
+    if (through > queue.ackedThrough) {
+      deleted = this.#payloads.deleteThrough(queue, through);
+      queue.ackedThrough = through;
+      this.#ledger.queueChanged(queue);
+    }
+    return { status: "acked", deleted, cursor: cursorOf(queue) };
+  }
+
+  cursor(deviceId: DeviceId): Cursor | null {
+    const queue = this.#ledger.queue(deviceId);
+    return queue ? cursorOf(queue) : null;
+  }
+
+  expireEntries(now: number, limit: number): number {
+    return this.#payloads.deleteExpired(now, limit);
+  }
+
+  expireMessageIds(before: number, limit: number): number {
+    this.#ledger.flush();
+    const rows = this.#expireMessages.all(before, limit);
+    for (const { device, number } of rows) this.#deleteMessage.run(device, number);
+    const days = this.#expireDaily.run(Math.floor(before / DAY_MS), limit - rows.length);
+    if (days > 0) this.#ledger.dropCleanSums();
+    return rows.length + days;
+  }
+
+  expireGuards(before: number, limit: number): number {
+    return this.#guards.expire(before, limit);
+  }
+
+  /** Deletes all entries of a queue that is being dropped. */
+  empty(queue: Queue): void {
+    this.#payloads.deleteThrough(queue, queue.nextSeq);
+  }
+}
+
+function cursorOf(queue: Queue): Cursor {
+  const { ackedThrough, nextSeq, droppedThrough, droppedCount } = queue;
+  return { ackedThrough, nextSeq, droppedThrough, droppedCount };
+}
+
+function entryOf(row: StoredEntry): Entry {
+  return {
+    seq: row.seq,
+    kind: row.sender === 0 ? "notice" : "message",
+    entryId: idOf(row.entry_id),
+    senderAccount: row.account_id && idOf(row.account_id),
+    senderDevice: row.sender_device && hex(row.sender_device) as DeviceId,
+    payload: row.bytes,
+    acceptedAt: row.accepted_at,
+    expiresAt: row.expires_at,
+  };
+}

@@ -1,0 +1,53 @@
+/** Names of all verbs, apart from what runs them: the network's thread does not load the database. */
+import type { Store } from "../store.ts";
+
+/** Verbs that only read: a batch of them needs no transaction. */
+export const READ_VERBS = [
+  "findAccountByName",
+  "findAccount",
+  "listBlocks",
+  "hasInvitation",
+  "findSession",
+  "listDevices",
+  "countKeyPackages",
+  "fetchAfter",
+  "cursor",
+  "findBlob",
+  "unreferencedBlobs",
+  "opaqueSetups",
+  "counts",
+] as const satisfies readonly (keyof Store)[];
+
+/** Verbs that may write. */
+export const WRITE_VERBS = [
+  "createAccount",
+  "changeCredential",
+  "deleteAccount",
+  "setAccountEnabled",
+  "block",
+  "unblock",
+  "createInvitation",
+  "createSession",
+  "touchSession",
+  "endSession",
+  "expireSessions",
+  "signDevice",
+  "revokeDevice",
+  "expireDevices",
+  "uploadKeyPackages",
+  "claimKeyPackages",
+  "expireKeyPackages",
+  "enqueue",
+  "ack",
+  "expireEntries",
+  "expireMessageIds",
+  "expireGuards",
+  "putBlobReference",
+  "deleteBlobReference",
+  "expireBlobs",
+  "initOpaqueSetup",
+  "writeMark",
+] as const satisfies readonly (keyof Store)[];
+
+/** Name of a verb. */
+export type VerbName = typeof READ_VERBS[number] | typeof WRITE_VERBS[number];

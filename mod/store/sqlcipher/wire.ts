@@ -1,0 +1,45 @@
+/** What goes between the thread that serves the network and the worker that owns the database. */
+import type { ErrorCode } from "../../base/errors.ts";
+import type { OpenOptions, StoreOpenProblem } from "../store.ts";
+import type { VerbName } from "./verb_names.ts";
+
+/** A verb to run. */
+export interface Call {
+  readonly verb: VerbName;
+  /** Arguments; for enqueue where its message begins in the batch's buffer. */
+  readonly args: readonly unknown[] | number;
+}
+
+/** To the worker. */
+export type Request =
+  | { readonly type: "open"; readonly options: OpenOptions }
+  | { readonly type: "batch"; readonly calls: readonly Call[]; readonly messages: ArrayBuffer }
+  | { readonly type: "close" };
+
+/** Why a verb failed. */
+export interface Failure {
+  readonly code: ErrorCode & ("storeFull" | "storeUnavailable");
+  readonly message: string;
+}
+
+/** What became of a verb; `{}` with nothing in it is an enqueue accepted anew with every recipient ok. */
+export type Outcome = { readonly value?: unknown } | { readonly failure: Failure };
+
+/** From the worker, one for each request. */
+export type Response =
+  | { readonly type: "opened"; readonly incarnation: Uint8Array; readonly realmId: string }
+  | {
+    readonly type: "refused";
+    readonly problem: StoreOpenProblem;
+    readonly path: string;
+    readonly message: string;
+  }
+  | {
+    readonly type: "done";
+    readonly outcomes: readonly Outcome[];
+    /** Devices that got entries. */
+    readonly enqueued: readonly string[];
+    /** The request's buffer, to be used again. */
+    readonly messages: ArrayBuffer;
+  }
+  | { readonly type: "closed"; readonly failure: string | null };

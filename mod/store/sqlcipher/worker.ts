@@ -1,0 +1,67 @@
+/** Entry point of the worker that owns the database: neither fsync nor page encryption stops the network's thread. */
+/// <reference lib="deno.worker" />
+import { messageOf } from "../../base/errors.ts";
+import { StoreOpenError } from "../store.ts";
+import { BatchRunner } from "./batch.ts";
+import { openDatabase } from "./open_database.ts";
+import type { Outcome, Request, Response } from "./wire.ts";
+
+const scope = self as unknown as DedicatedWorkerGlobalScope;
+let runner: BatchRunner | undefined;
+
+scope.onmessage = (event: MessageEvent<Request>) => {
+  const request = event.data;
+  if (request.type === "open") return answer(open(request.options));
+  if (request.type === "close") return answer(close());
+  const { calls, messages } = request;
+  const { outcomes, enqueued } = runner!.run(calls, messages);
+  answer({ type: "done", outcomes, enqueued, messages }, [messages, ...packPayloads(outcomes)]);
+};
+
+function answer(response: Response, transfer: Transferable[] = []): void {
+  scope.postMessage(response, transfer);
+}
+
+function open(options: Parameters<typeof openDatabase>[0]): Response {
+  try {
+    const { connection, reopen } = openDatabase(options);
+    runner = new BatchRunner(connection, reopen);
+    return { type: "opened", ...runner.identity() };
+  } catch (error) {
+    if (error instanceof StoreOpenError) {
+      return { type: "refused", problem: error.problem, path: error.path, message: error.message };
+    }
+    const message = `Cannot open the store in ${options.dataDir}: ${messageOf(error)}`;
+    return { type: "refused", problem: "failed", path: options.dataDir, message };
+  }
+}
+
+function close(): Response {
+  try {
+    runner?.close();
+    return { type: "closed", failure: null };
+  } catch (error) {
+    return { type: "closed", failure: messageOf(error) };
+  }
+}
+
+/**
+ * Moves the payloads of each fetch into one buffer that is transferred. The database's own buffers are one for
+ * each row: cloning them costs a copy and an allocation each on the receiving thread.
+ */
+function packPayloads(outcomes: readonly Outcome[]): ArrayBuffer[] {
+  const buffers: ArrayBuffer[] = [];
+  for (const outcome of outcomes) {
+    const entries = "value" in outcome &&
+      (outcome.value as { entries?: { payload: Uint8Array }[] } | null)?.entries;
+    if (!entries || entries.length === 0) continue;
+    const packed = new Uint8Array(entries.reduce((sum, entry) => sum + entry.payload.length, 0));
+    let end = 0;
+    for (const entry of entries) {
+      packed.set(entry.payload, end);
+      entry.payload = packed.subarray(end, end += entry.payload.length);
+    }
+    buffers.push(packed.buffer);
+  }
+  return buffers;
+}
