@@ -138,7 +138,10 @@ export class Delivery implements Disposable {
     });
     switch (result.status) {
       case "accepted":
-        if (!result.replayed) this.#metrics.enqueued(bytes);
+        if (!result.replayed) {
+          this.#metrics.enqueueTotal.inc();
+          this.#metrics.enqueueBytesTotal.inc(bytes);
+        }
         return { ...result, ttlMs: result.expiresAt - result.acceptedAt };
       case "wrongEpoch":
         throw new QpqError("wrongEpoch", `Cannot commit as the epoch is ${result.currentEpoch}`, {
@@ -161,7 +164,7 @@ export class Delivery implements Disposable {
   /** Entries behind `window.after`, without waiting. */
   async fetch(caller: Caller, window: FetchWindow): Promise<Fetched> {
     const fetched = await this.#fetch(caller.deviceId, window);
-    if (fetched.entries.length > 0) this.#metrics.fetched();
+    if (fetched.entries.length > 0) this.#metrics.fetchTotal.inc();
     return fetched;
   }
 
@@ -185,11 +188,11 @@ export class Delivery implements Disposable {
       try {
         const fetched = await this.#fetch(caller.deviceId, wait.window);
         if (fetched.entries.length > 0) {
-          this.#metrics.fetched();
+          this.#metrics.fetchTotal.inc();
           return fetched;
         }
         if (leftMs <= 0 || wait.cancelled.aborted) return fetched;
-        if (!waited) this.#metrics.waited();
+        if (!waited) this.#metrics.fetchWaitTotal.inc();
         waited = true;
         if (await waiter.woken !== "entries") return fetched;
       } finally {
@@ -202,10 +205,15 @@ export class Delivery implements Disposable {
   /** Deletes the device's entries up to `through`, and gives its subscriber the credit back. */
   async ack(caller: Caller, through: number): Promise<{ deleted: number; cursor: Cursor }> {
     const result = await this.#store.ack(caller.deviceId, through);
-    if (result.status === "beyondEnd") throw new QpqError("ackBeyondEnd", `Cannot ack ${through}`);
-    if (result.status === "noDevice") throw new QpqError("deviceRevoked", "Cannot ack as the device is gone");
-    this.#subscriptions.get(caller.deviceId)?.acked(through);
-    return result;
+    switch (result.status) {
+      case "acked":
+        this.#subscriptions.get(caller.deviceId)?.acked(through);
+        return result;
+      case "beyondEnd":
+        throw new QpqError("ackBeyondEnd", `Cannot ack ${through} as it was not assigned yet`);
+      case "noDevice":
+        throw new QpqError("deviceRevoked", "Cannot ack as the device is gone");
+    }
   }
 
   /** Where the device's queue stands. */
@@ -236,7 +244,7 @@ export class Delivery implements Disposable {
       creditBytes: request.creditBytes,
       push: async (entries, cursor) => {
         await request.push(entries, cursor);
-        this.#metrics.fetched();
+        this.#metrics.fetchTotal.inc();
       },
       fetch: (after, bytesMax, entriesMax) => this.#fetch(caller.deviceId, { after, bytesMax, entriesMax }),
     });

@@ -1,0 +1,53 @@
+/** From the words of a command line to an exit code: 0 done, 1 failed, 2 wrong usage. */
+import { Command, CommanderError } from "commander";
+import { messageOf } from "../base/errors.ts";
+import { VERSION } from "../base/version.ts";
+import { ConfigError } from "../config/load.ts";
+import { addInit } from "./init.ts";
+import { addServe } from "./serve.ts";
+import { type Terminal, UsageError } from "./terminal.ts";
+
+/** Name under which the executable is the client. */
+const CLIENT_NAME = "qpq-client";
+
+/** Runs one command. `programName` is what the executable is called. Never throws. */
+export async function runCommandLine(
+  programName: string,
+  options: { args: readonly string[]; terminal: Terminal },
+): Promise<number> {
+  const { terminal } = options;
+  const program = programName === CLIENT_NAME ? clientProgram(terminal) : serverProgram(terminal);
+  try {
+    await program.parseAsync([...options.args], { from: "user" });
+    return 0;
+  } catch (error) {
+    return exitCode(error, terminal);
+  }
+}
+
+function serverProgram(terminal: Terminal): Command {
+  const program = newProgram("qpq-server", terminal)
+    .description("Self-hosted delivery server for end-to-end encrypted messaging.");
+  addServe(program, terminal);
+  addInit(program, terminal);
+  return program;
+}
+
+function clientProgram(terminal: Terminal): Command {
+  const program = newProgram(CLIENT_NAME, terminal);
+  return program;
+}
+
+function newProgram(name: string, terminal: Terminal): Command {
+  return new Command(name)
+    .version(VERSION)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: (text) => terminal.error(text) })
+    .showHelpAfterError("(--help shows how)");
+}
+
+function exitCode(error: unknown, terminal: Terminal): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // it has said what was wrong
+  terminal.error(`error: ${messageOf(error)}\n`);
+  return error instanceof UsageError || error instanceof ConfigError ? 2 : 1;
+}

@@ -1,0 +1,71 @@
+/** `qpq-server serve`: runs the server until SIGINT or SIGTERM. */
+import type { Command } from "commander";
+import { chooseLogFormat, configureLogs, logger } from "../base/log.ts";
+import { diskFile } from "../config/disk_file.ts";
+import { load, type Loaded, problemLine } from "../config/load.ts";
+import { type RunningServer, startServer } from "../server/start.ts";
+import { addOptionFlags, optionFlags } from "./option_flags.ts";
+import type { Terminal } from "./terminal.ts";
+
+const log = logger("server");
+
+/** Adds the command to `program`. */
+export function addServe(program: Command, terminal: Terminal): void {
+  const command = program.command("serve", { isDefault: true })
+    .description("run the server (the default)")
+    .option("--resume-expiry", "the clock was checked: go on deleting what has expired");
+  addOptionFlags(command);
+  command.action((flags: Record<string, string | boolean>) => serve(flags, terminal));
+}
+
+async function serve(flags: Record<string, string | boolean>, terminal: Terminal): Promise<void> {
+  const loaded = load({ env: terminal.env, flags: optionFlags(flags), readFile: diskFile });
+  const { settings } = loaded;
+  const format = chooseLogFormat(settings.logFormat, {
+    terminal: terminal.errorIsTerminal,
+    production: settings.production,
+  });
+  configureLogs({ filter: settings.log, format });
+  for (const warning of loaded.warnings) log.warn(problemLine(warning));
+  const server = await startServer(settings, { resumeExpiry: flags["resumeExpiry"] === true });
+  catchUnhandled(server);
+  tellWhatIsThere(server, loaded, terminal);
+  await new Promise<void>((resolve) =>
+    terminal.onInterrupt((signal) => {
+      log.info("shutdown signal received", { signal });
+      resolve();
+    })
+  );
+  await server.stop();
+}
+
+/** A promise that nobody awaited must not end the server; it is a bug all the same. */
+function catchUnhandled(server: RunningServer): void {
+  globalThis.addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    server.context.metrics.unhandledRejectionsTotal.inc();
+    log.error("unhandled rejection", { error: event.reason });
+  });
+}
+
+/** The first start says what it made; every start, where it is and how to try it. */
+function tellWhatIsThere(server: RunningServer, { settings }: Loaded, terminal: Terminal): void {
+  for (const thing of server.made) log.info(`made ${thing}`);
+  const { port, hostname } = server.address;
+  const host = hostname === "0.0.0.0" ? "127.0.0.1" : hostname === "::" ? "[::1]" : hostname;
+  log.info("ready", {
+    listen: `${hostname}:${port}`,
+    fingerprint: server.fingerprint,
+    ...(server.metricsAddress
+      ? { metrics: `http://${server.metricsAddress.hostname}:${server.metricsAddress.port}` }
+      : {}),
+  });
+  if (server.made.length === 0) return;
+  const managed = settings.authToken === null;
+  const token = managed ? ` --auth-token-file ${settings.dataDir}/secrets/auth-token` : "";
+  const ca = settings.tlsCert === null ? ` --ca ${settings.dataDir}/tls/ca.pem` : "";
+  terminal.out(
+    `\nThe server is running. Its certificate's fingerprint is\n  ${server.fingerprint}\n` +
+      `Try it from another terminal:\n  ${terminal.invocation.client} --server ${host}:${port}${ca}${token} --ping\n\n`,
+  );
+}

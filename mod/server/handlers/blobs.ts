@@ -1,0 +1,79 @@
+/** PutBlob and GetBlob, whose bytes follow their frame on the same stream, and DeleteBlob. */
+import { QpqError } from "../../base/errors.ts";
+import { type BlobHash, idOf } from "../../base/ids.ts";
+import { CODE_OK, encodeFrame } from "../../protocol/frame.ts";
+import {
+  type GetBlobRequest,
+  GetBlobResponseSchema,
+  type PutBlobRequest,
+  PutBlobResponseSchema,
+} from "../../protocol/qpq_pb.ts";
+import { callerOf } from "../context.ts";
+import { encodeMessage } from "../dispatch.ts";
+import { bytesField, numberField } from "../wire.ts";
+import type { Handlers, OwnStream, OwnStreamHandler } from "./types.ts";
+
+/** Methods on shared streams. */
+export const blobHandlers: Pick<Handlers, "deleteBlob"> = {
+  async deleteBlob(context, request) {
+    await context.server.blobs.delete({
+      owner: callerOf(context).accountId,
+      hash: hashField(request.sha256),
+    });
+    return {};
+  },
+};
+
+/** Takes exactly `size` bytes behind the frame. */
+export const putBlob: OwnStreamHandler<PutBlobRequest> = async (context, own) => {
+  const { request, frame, writer } = own;
+  const bytes = numberField(request.size, "size");
+  const { expiresAt } = await context.server.blobs.put({
+    owner: callerOf(context).accountId,
+    hash: hashField(request.sha256),
+    bytes,
+    ttlMs: request.ttlS * 1000,
+    body: body(own, bytes),
+  });
+  const response = encodeMessage(PutBlobResponseSchema, { expiresAtMs: BigInt(expiresAt) });
+  writer.write(encodeFrame(frame.requestId, CODE_OK, response));
+};
+
+/** Sends the size, then exactly `length` bytes. */
+export const getBlob: OwnStreamHandler<GetBlobRequest> = async (context, { request, frame, writer }) => {
+  const blob = await context.server.blobs.get({
+    hash: hashField(request.sha256),
+    offset: numberField(request.offset, "offset"),
+    length: numberField(request.length, "length"),
+  });
+  const response = encodeMessage(GetBlobResponseSchema, {
+    size: BigInt(blob.size),
+    length: BigInt(blob.length),
+  });
+  writer.write(encodeFrame(frame.requestId, CODE_OK, response));
+  for await (const chunk of blob.body) {
+    if (context.connection.gone.aborted) return;
+    writer.write(chunk);
+    await writer.drained();
+  }
+};
+
+/** The blob's bytes: what came with the frame, then the stream. Throws when they end early or go on. */
+async function* body({ rest, stream }: OwnStream<PutBlobRequest>, bytes: number): AsyncGenerator<Uint8Array> {
+  let left = bytes;
+  let chunk: Uint8Array | null = rest;
+  while (true) {
+    if (chunk.length > left) {
+      throw new QpqError("malformedRequest", `More than the announced ${bytes} bytes came`);
+    }
+    left -= chunk.length;
+    if (chunk.length > 0) yield chunk;
+    if (left === 0) return;
+    chunk = await stream.read();
+    if (!chunk) throw new QpqError("malformedRequest", `The stream ended ${left} bytes early`);
+  }
+}
+
+function hashField(bytes: Uint8Array): BlobHash {
+  return idOf(bytesField(bytes, "sha256", 32));
+}

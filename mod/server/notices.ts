@@ -1,0 +1,20 @@
+/** Entries that the server itself puts into queues. */
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import type { Clock } from "../base/clock.ts";
+import { type EntryId, randomId } from "../base/ids.ts";
+import { NoticeSchema } from "../protocol/qpq_pb.ts";
+import type { ServerNotice } from "../store/store.ts";
+
+/** Makes notices that live for `ttlMs`. */
+export function noticeMaker(
+  deps: { clock: Clock; ttlMs: () => number },
+): (notice: MessageInitShape<typeof NoticeSchema>["notice"] & object) => ServerNotice {
+  return (notice) => ({
+    entryId: randomId<EntryId>(),
+    payload: toBinary(
+      NoticeSchema,
+      create(NoticeSchema, { notice } as MessageInitShape<typeof NoticeSchema>),
+    ),
+    expiresAt: deps.clock.now() + deps.ttlMs(),
+  });
+}
