@@ -1,0 +1,322 @@
+/**
+ * A client's state folder: everything that must survive, encrypted, held by one process at a time.
+ *
+ *   DIR/key     the state key (state_key.ts)
+ *   DIR/state   the journal (state_journal.ts)
+ *   DIR/lock    locked while a process has the folder open; holds its pid, for the message only
+ *
+ * All of it is in memory; every transaction is one durable append, whose cost does not grow with the rest. A saved
+ * MLS group must never be put back to an older copy: keys would be used twice. So do not restore single files.
+ */
+import { join } from "node:path";
+import type { Bytes } from "../base/bytes.ts";
+import { exists } from "../base/files.ts";
+import type { EntryId } from "../base/ids.ts";
+import { type Change, TableSet } from "./state_changes.ts";
+import { StateError } from "./state_error.ts";
+import { StateJournal } from "./state_journal.ts";
+import { createStateKey, type Passphrase, readStateKey, writeStateKey } from "./state_key.ts";
+import type { KeyOf, RowOf, SingleTable, TableName } from "./state_records.ts";
+
+/** How many processed entries are remembered. */
+export const SEEN_MAX = 10_000;
+/** The journal is rewritten when it is larger than this and mostly dead. */
+const REWRITE_BYTES_MIN = 1 << 20;
+const REWRITE_RATIO = 4;
+const SNAPSHOT_FRAME_BYTES = 1 << 20;
+
+/** Options of {@link ClientState.open}. */
+export interface OpenStateOptions {
+  readonly folder: string;
+  /** For a new state: wraps its key. For an existing one: asked only if its key is wrapped. */
+  readonly passphrase?: Passphrase;
+}
+
+/** Reading tables. Rows are values: never change one, put another. */
+export interface StateReader {
+  /** The row of a table of one. */
+  one<Table extends SingleTable>(table: Table): RowOf<Table> | undefined;
+  get<Table extends TableName>(table: Table, key: KeyOf<Table>): RowOf<Table> | undefined;
+  /** All rows, in the order they were first put. */
+  all<Table extends TableName>(table: Table): RowOf<Table>[];
+}
+
+/** Changes that are saved together or not at all; reading sees them already. */
+export interface StateTransaction extends StateReader {
+  /** Puts the row of a table of one. */
+  set<Table extends SingleTable>(table: Table, row: RowOf<Table>): void;
+  put<Table extends TableName>(table: Table, key: KeyOf<Table>, row: RowOf<Table>): void;
+  delete<Table extends TableName>(table: Table, key: KeyOf<Table>): void;
+  /** Deletes all rows of a table. */
+  clear(table: TableName): void;
+  /** Remembers an entry, forgetting the oldest of more than 10,000. False when it was seen before. */
+  markSeen(entryId: EntryId): boolean;
+}
+
+/**
+ * The state of one client.
+ *
+ * ```ts
+ * await using state = await ClientState.open({ folder: "state" });
+ * await state.transaction((tx) => {
+ *   tx.put("groups", id, { ...group, mls: encodeGroup(next, group.mls) });
+ *   tx.put("outbox", messageId, { messageId, request, createdMs, groupId: id });
+ * });
+ * ```
+ */
+export class ClientState implements StateReader, AsyncDisposable {
+  readonly folder: string;
+  readonly #lock: Deno.FsFile;
+  readonly #key: Bytes;
+  readonly #journal: StateJournal;
+  readonly #tables: TableSet;
+  #queue: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  private constructor(
+    folder: string,
+    parts: { lock: Deno.FsFile; key: Bytes; journal: StateJournal; tables: TableSet },
+  ) {
+    this.folder = folder;
+    this.#lock = parts.lock;
+    this.#key = parts.key;
+    this.#journal = parts.journal;
+    this.#tables = parts.tables;
+  }
+
+  /** Opens the state in a folder, or makes a new one. Throws StateError, with the file and the remedy. */
+  static async open(options: OpenStateOptions): Promise<ClientState> {
+    const { folder } = options;
+    const lock = await lockFolder(folder);
+    try {
+      const key = await openKey(folder, options.passphrase);
+      const tables = new TableSet();
+      const journal = await openJournal(folder, { key, tables });
+      return new ClientState(folder, { lock, key, journal, tables });
+    } catch (error) {
+      lock.close();
+      throw error;
+    }
+  }
+
+  one<Table extends SingleTable>(table: Table): RowOf<Table> | undefined {
+    return this.#tables.table(table).get("") as RowOf<Table> | undefined;
+  }
+
+  get<Table extends TableName>(table: Table, key: KeyOf<Table>): RowOf<Table> | undefined {
+    return this.#tables.table(table).get(key) as RowOf<Table> | undefined;
+  }
+
+  all<Table extends TableName>(table: Table): RowOf<Table>[] {
+    return [...this.#tables.table(table).values()] as RowOf<Table>[];
+  }
+
+  /** Was this entry processed? */
+  hasSeen(entryId: EntryId): boolean {
+    return this.#tables.table("seen").has(entryId);
+  }
+
+  /**
+   * Runs `work` and saves what it changed, durably, before this resolves. When `work` throws, nothing changes.
+   * Transactions run one after another: do not start one inside another.
+   */
+  transaction<T>(work: (tx: StateTransaction) => T | Promise<T>): Promise<T> {
+    const done = this.#queue.then(async () => {
+      this.#checkOpen();
+      const overlay = new Overlay(this.#tables);
+      const result = await work(overlay);
+      await this.#save(overlay.seal());
+      return result;
+    });
+    this.#queue = done.catch(() => {}); // the caller gets the error; the next transaction is not concerned
+    return done;
+  }
+
+  /** Wraps the state key under another passphrase, or under none. */
+  setPassphrase(passphrase: Passphrase | undefined): Promise<void> {
+    const done = this.#queue.then(async () => {
+      this.#checkOpen();
+      await writeStateKey(join(this.folder, "key"), this.#key, passphrase);
+    });
+    this.#queue = done.catch(() => {});
+    return done;
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) {
+      throw new StateError("closed", `Cannot use the state in ${this.folder} after it was closed`);
+    }
+  }
+
+  async #save(changes: readonly Change[]): Promise<void> {
+    if (changes.length === 0) return;
+    const bytes = this.#tables.encode(changes);
+    await this.#journal.append(bytes);
+    this.#tables.apply(changes, bytes);
+    const limit = Math.max(REWRITE_BYTES_MIN, REWRITE_RATIO * this.#tables.liveBytes);
+    if (this.#journal.bytes > limit) await this.#journal.rewrite(this.#tables.snapshot(SNAPSHOT_FRAME_BYTES));
+  }
+
+  /** Waits for transactions that were started, then lets go of the folder. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.#queue;
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#journal.close();
+    this.#lock.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** The changes of one transaction over the tables. */
+class Overlay implements StateTransaction {
+  readonly #tables: TableSet;
+  readonly #changes = new Map<TableName, Map<string, unknown>>();
+  #sealed = false;
+
+  constructor(tables: TableSet) {
+    this.#tables = tables;
+  }
+
+  one<Table extends SingleTable>(table: Table): RowOf<Table> | undefined {
+    return this.get(table, "" as KeyOf<Table>);
+  }
+
+  get<Table extends TableName>(table: Table, key: KeyOf<Table>): RowOf<Table> | undefined {
+    const changed = this.#changes.get(table);
+    const row = changed?.has(key) ? changed.get(key) : this.#tables.table(table).get(key);
+    return row as RowOf<Table> | undefined;
+  }
+
+  all<Table extends TableName>(table: Table): RowOf<Table>[] {
+    return [...this.#merged(table).values()] as RowOf<Table>[];
+  }
+
+  set<Table extends SingleTable>(table: Table, row: RowOf<Table>): void {
+    this.#change(table, { key: "", row });
+  }
+
+  put<Table extends TableName>(table: Table, key: KeyOf<Table>, row: RowOf<Table>): void {
+    this.#change(table, { key, row });
+  }
+
+  delete<Table extends TableName>(table: Table, key: KeyOf<Table>): void {
+    this.#change(table, { key, row: undefined });
+  }
+
+  clear(table: TableName): void {
+    for (const key of this.#merged(table).keys()) this.#change(table, { key, row: undefined });
+  }
+
+  markSeen(entryId: EntryId): boolean {
+    if (this.get("seen", entryId)) return false;
+    this.put("seen", entryId, true);
+    const seen = this.#tables.table("seen");
+    const changed = this.#changes.get("seen")!;
+    let excess = seen.size - SEEN_MAX;
+    for (const row of changed.values()) excess += row ? 1 : -1;
+    // At most as many steps as this transaction has marked entries: the oldest are the first in the table.
+    for (const oldest of seen.keys()) {
+      if (excess <= 0) break;
+      if (changed.has(oldest)) continue;
+      this.#change("seen", { key: oldest, row: undefined });
+      excess--;
+    }
+    return true;
+  }
+
+  /** The changes that make a difference; nothing can be changed afterwards. */
+  seal(): Change[] {
+    this.#sealed = true;
+    const sealed: Change[] = [];
+    for (const [table, rows] of this.#changes) {
+      const before = this.#tables.table(table);
+      for (const [key, row] of rows) if (row !== before.get(key)) sealed.push({ table, key, row });
+    }
+    return sealed;
+  }
+
+  #change(table: TableName, change: { key: string; row: unknown }): void {
+    if (this.#sealed) throw new TypeError("Cannot change the state in a transaction that has ended");
+    let rows = this.#changes.get(table);
+    if (!rows) this.#changes.set(table, rows = new Map());
+    rows.set(change.key, change.row);
+  }
+
+  #merged(table: TableName): Map<string, unknown> {
+    const merged = new Map(this.#tables.table(table));
+    for (const [key, row] of this.#changes.get(table) ?? []) {
+      if (row === undefined) merged.delete(key);
+      else merged.set(key, row);
+    }
+    return merged;
+  }
+}
+
+async function lockFolder(folder: string): Promise<Deno.FsFile> {
+  const path = join(folder, "lock");
+  let file: Deno.FsFile;
+  try {
+    await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+    file = await Deno.open(path, { read: true, write: true, create: true, mode: 0o600 });
+  } catch (cause) {
+    const detail = cause instanceof Error ? cause.message : String(cause);
+    throw new StateError("notWritable", `Cannot use ${folder} as a state folder: ${detail}`, { cause });
+  }
+  try {
+    if (!await file.tryLock(true)) throw await inUse(folder, path);
+    await file.truncate(0);
+    await file.write(new TextEncoder().encode(`${Deno.pid}\n`));
+    return file;
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+async function inUse(folder: string, path: string): Promise<StateError> {
+  const text = (await Deno.readTextFile(path).catch(() => "")).trim();
+  const holder = /^\d+$/.test(text) ? `process ${text}` : "another process";
+  return new StateError(
+    "inUse",
+    `The state in ${folder} is in use by ${holder}: end it first, or use another folder`,
+  );
+}
+
+async function openKey(folder: string, passphrase: Passphrase | undefined): Promise<Bytes> {
+  const path = join(folder, "key");
+  const key = await readStateKey(path, passphrase);
+  if (key) return key;
+  const journal = join(folder, "state");
+  if (await exists(journal)) {
+    throw new StateError(
+      "keyMissing",
+      `Cannot read ${journal} without ${path}: restore it, or delete the folder`,
+    );
+  }
+  return await createStateKey(path, passphrase);
+}
+
+async function openJournal(
+  folder: string,
+  options: { key: Bytes; tables: TableSet },
+): Promise<StateJournal> {
+  const path = join(folder, "state");
+  const { key, tables } = options;
+  if (!await exists(path)) return await StateJournal.create(path, key);
+  const unfinished = `${path}.new`; // a rewrite that a crash cut off
+  if (await exists(unfinished)) await Deno.remove(unfinished);
+  const bases = new Map<string, Bytes>();
+  const replay = (frame: Bytes) => {
+    try {
+      tables.replay(frame, bases);
+    } catch (cause) {
+      throw new StateError("damaged", `Cannot read ${path} as a record in it is damaged`, { cause });
+    }
+  };
+  return await StateJournal.open(path, { key, replay });
+}

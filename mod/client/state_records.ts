@@ -1,0 +1,145 @@
+/** What a client keeps: the tables of its state, by name, and what a row of each holds. */
+import type { Bytes } from "../base/bytes.ts";
+import type { AccountId, DeviceId, EntryId, GroupId, MessageId, SessionId } from "../base/ids.ts";
+import type { KeyPair } from "./account_keys.ts";
+import type { ServerTrust } from "./identity.ts";
+import type { OwnKeyPackage } from "./mls_key_packages.ts";
+import type { StoredGroup } from "./mls_state.ts";
+
+/** The server this state belongs to. */
+export interface ServerRecord {
+  readonly hostname: string;
+  readonly port: number;
+  /** How it is recognised; null when the public certificate authorities vouch for it. */
+  readonly trust: ServerTrust | null;
+}
+
+/** The account that is logged in, with its private key. */
+export interface AccountRecord {
+  readonly accountId: AccountId;
+  readonly userName: string;
+  readonly key: KeyPair;
+}
+
+/** This device: made before its first login. */
+export interface DeviceRecord {
+  readonly deviceId: DeviceId;
+  readonly key: KeyPair;
+  readonly name: string;
+}
+
+/** The login session, to be resumed. */
+export interface SessionRecord {
+  readonly sessionId: SessionId;
+}
+
+/** How far the delivery queue was processed. */
+export interface CursorRecord {
+  /** The store incarnation that `after` counts in: another one makes it void. */
+  readonly incarnation: Bytes;
+  readonly after: number;
+}
+
+/** A KeyPackage whose private keys wait for a Welcome; the key is its ref. */
+export interface KeyPackageRecord extends OwnKeyPackage {
+  readonly createdMs: number;
+}
+
+/** A group, and the MLS state of this device in it. */
+export interface GroupRecord {
+  readonly id: GroupId;
+  readonly name: string;
+  readonly mls: StoredGroup;
+  readonly status: "active" | "removed";
+  readonly joinedMs: number;
+  /** With whom, when it is a conversation of two accounts. */
+  readonly direct?: AccountId;
+  /** Number of the last message shown in this group. */
+  readonly seq: number;
+  /** User names of members, to be shown without asking the server. */
+  readonly names: Readonly<Record<AccountId, string>>;
+}
+
+/** Another account as this one knows it. */
+export interface ContactRecord {
+  readonly accountId: AccountId;
+  readonly userName: string;
+  /** The account key that was pinned: at first sight, or when a change was accepted. */
+  readonly accountKey: Bytes;
+  readonly firstSeenMs: number;
+  /** A person compared the safety number of this key. */
+  readonly verified: boolean;
+  /** The last change of the key; `announced` once a person was told. */
+  readonly change?: { readonly formerKey: Bytes; readonly seenMs: number; readonly announced: boolean };
+}
+
+/** A request that must reach the server, again with the same message id after a crash. */
+export interface OutboxRecord {
+  readonly messageId: MessageId;
+  /** The encoded EnqueueRequest. */
+  readonly request: Bytes;
+  readonly createdMs: number;
+  readonly groupId?: GroupId;
+  /** For a commit: the group to adopt when the server accepts it. */
+  readonly commit?: { readonly next: StoredGroup; readonly epoch: bigint };
+}
+
+/** A message that was received and not shown yet; the key is its number. */
+export interface InboxRecord {
+  readonly number: number;
+  readonly entryId: EntryId;
+  readonly groupId: GroupId;
+  /** Number of the message in its group. */
+  readonly seq: number;
+  readonly senderAccountId: AccountId;
+  readonly senderDeviceId: DeviceId;
+  readonly acceptedMs: number;
+  /** The encoded Content (content.proto). */
+  readonly content: Bytes;
+}
+
+/** All tables: key and row of each. Tables of one row have the key "". */
+export interface Tables {
+  server: { key: ""; row: ServerRecord };
+  account: { key: ""; row: AccountRecord };
+  device: { key: ""; row: DeviceRecord };
+  session: { key: ""; row: SessionRecord };
+  cursor: { key: ""; row: CursorRecord };
+  keyPackages: { key: string; row: KeyPackageRecord };
+  groups: { key: GroupId; row: GroupRecord };
+  contacts: { key: AccountId; row: ContactRecord };
+  outbox: { key: MessageId; row: OutboxRecord };
+  inbox: { key: string; row: InboxRecord };
+  /** Entries that were processed, oldest first, bounded. */
+  seen: { key: EntryId; row: true };
+  /** Free for settings of the layers above. */
+  settings: { key: string; row: string };
+}
+
+/** Name of a table. */
+export type TableName = keyof Tables;
+/** Key of a row. */
+export type KeyOf<Table extends TableName> = Tables[Table]["key"];
+/** A row. */
+export type RowOf<Table extends TableName> = Tables[Table]["row"];
+/** A table that has one row at most. */
+export type SingleTable = { [Table in TableName]: KeyOf<Table> extends "" ? Table : never }[TableName];
+
+/** Numbers of the tables on disk; never reused. */
+export const TABLE_NUMBERS = {
+  server: 1,
+  account: 2,
+  device: 3,
+  session: 4,
+  cursor: 5,
+  keyPackages: 6,
+  groups: 7,
+  contacts: 8,
+  outbox: 9,
+  inbox: 10,
+  seen: 11,
+  settings: 12,
+} as const satisfies Record<TableName, number>;
+
+/** Where the MLS bases of groups are kept, apart from their rows so that a message does not write them again. */
+export const GROUP_BASE_TABLE = 100;
