@@ -113,7 +113,7 @@ interface WorkerScope {
 }
 
 /** Serves jobs until the pool ends this worker; the first message out says that it is ready. */
-export async function serve(scope: WorkerScope): Promise<void> {
+async function serve(scope: WorkerScope): Promise<void> {
   await opaque.ready;
   scope.onmessage = (event) => scope.postMessage(answer(event.data));
   scope.postMessage("ready");
