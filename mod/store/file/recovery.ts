@@ -1,0 +1,360 @@
+/**
+ * Opening: makes a new store, or reads the newest snapshot and replays the segments from there on. A last record
+ * that a crash left incomplete is cut off; anything else that does not pass its check is damage, and then nothing
+ * is changed. Snapshot N holds everything before segment N, and perhaps some of what follows, which replaying
+ * repeats: rows are written as they are, so that is the same.
+ */
+import { join } from "node:path";
+import { type Bytes, equal, randomBytes } from "../../base/bytes.ts";
+import { logger } from "../../base/log.ts";
+import { parseStoreKey } from "../key.ts";
+import { type OpenOptions, StoreOpenError } from "../store.ts";
+import { findBrokenReference, loadChanges, loadRow } from "./batch.ts";
+import type { Disk, DiskFile } from "./disk.ts";
+import {
+  decodeHeader,
+  type FileHeader,
+  type FileKind,
+  HEADER_BYTES,
+  keyFits,
+  type MasterKey,
+  masterKeyOf,
+  SCRYPT_LOG_N,
+} from "./header.ts";
+import { filePath, Journal, makeFile, sealerOf, Segment, type StoreFiles } from "./journal.ts";
+import { findRecord, RecordReader } from "./record_reader.ts";
+import { RECORD_EXTRA_BYTES } from "./record.ts";
+import { State, type StateLimits } from "./state.ts";
+import { ValueError, ValueReader, ValueWriter } from "./value.ts";
+
+const log = logger("store");
+
+/** The journal's folder in the data folder. */
+export const JOURNAL_FOLDER = "journal";
+
+const REMEDY = "nothing was changed; restore the latest backup";
+
+/** A file that is there. */
+interface FoundFile {
+  readonly kind: FileKind;
+  readonly fileNumber: number;
+  readonly path: string;
+}
+
+/** Everything that is read while opening. */
+interface Opening {
+  readonly files: StoreFiles;
+  readonly limits: StateLimits;
+  readonly segments: readonly Segment[];
+  readonly headers: ReadonlyMap<string, Bytes>;
+}
+
+/** Opens the journal of a data folder, or makes it. Throws StoreOpenError or what the disk throws. */
+export async function openJournal(
+  options: OpenOptions,
+  disk: Disk,
+  limits: StateLimits,
+): Promise<{ state: State; journal: Journal }> {
+  const folder = join(options.dataDir, JOURNAL_FOLDER);
+  if (options.keys.length === 0) {
+    throw new StoreOpenError("keyMissing", folder, `No key for the store ${folder}`);
+  }
+  let found = await findFiles(disk, folder);
+  if (found.length === 0) {
+    if (options.mustExist) {
+      throw new StoreOpenError("failed", folder, `There is no store in ${folder}: check the data folder`);
+    }
+    await makeStore(disk, folder, options.keys[0]!);
+    found = await findFiles(disk, folder);
+  }
+  const opening = await readHeaders(disk, found, { keys: options.keys, limits, folder });
+  const { state, start, snapshotBytes } = await loadSnapshot(opening, found);
+  return await replay(opening, { state, start, snapshotBytes });
+}
+
+async function findFiles(disk: Disk, folder: string): Promise<FoundFile[]> {
+  const found: FoundFile[] = [];
+  for (const name of await disk.list(folder) ?? []) {
+    const match = /^(\d{10})\.(segment|snapshot)$/.exec(name);
+    if (!match) continue;
+    found.push({ kind: match[2] as FileKind, fileNumber: Number(match[1]), path: join(folder, name) });
+  }
+  return found.sort((a, b) => a.fileNumber - b.fileNumber);
+}
+
+/** The first segment gets its name when it is complete: there is a whole store or none. */
+async function makeStore(disk: Disk, folder: string, keyText: string): Promise<void> {
+  const seed: FileHeader = {
+    kind: "segment",
+    keyKind: parseStoreKey(keyText).kind,
+    fileNumber: 1,
+    firstBatch: 1,
+    storeId: randomBytes(16),
+    fileSalt: randomBytes(32),
+    scryptLogN: SCRYPT_LOG_N,
+  };
+  const masterKey = (await masterKeyOf(keyText, seed))!;
+  await disk.makeFolder(folder);
+  const files: StoreFiles = { ...seed, disk, folder, masterKey };
+  const rows = [
+    ["incarnation", null, randomBytes(16)],
+    ["realmId", null, randomBytes(16)],
+  ] as const;
+  const writer = new ValueWriter();
+  writer.write(0);
+  for (const fields of rows) writer.write([1, fields]);
+  const made = await makeFile(files, seed, async (file, sealer) => {
+    await file.write(HEADER_BYTES, sealer.seal("commit", writer.take(), { batch: 1, offset: HEADER_BYTES }));
+  });
+  made.file.close();
+  await disk.syncFolder(folder);
+}
+
+async function readHeaders(
+  disk: Disk,
+  found: readonly FoundFile[],
+  { keys, limits, folder }: { keys: readonly string[]; limits: StateLimits; folder: string },
+): Promise<Opening> {
+  const headers = new Map<string, Bytes>();
+  const segments: Segment[] = [];
+  let files: StoreFiles | undefined;
+  for (const { path, kind, fileNumber } of found) {
+    const { bytes, size } = await readStart(disk, path);
+    const header = decodeHeader(bytes);
+    if (header === "newerSchema") throw newer(path);
+    if (header === "damaged" || header.kind !== kind || header.fileNumber !== fileNumber) {
+      throw damaged(path, 0);
+    }
+    files ??= { ...header, disk, folder, masterKey: await findKey(path, header, { bytes, keys }) };
+    if (!equal(header.storeId, files.storeId) || !keyFits(bytes, files.masterKey)) {
+      throw new StoreOpenError(
+        "damaged",
+        path,
+        `${path} belongs to another store than its neighbours; ${REMEDY}`,
+      );
+    }
+    headers.set(path, bytes);
+    if (kind === "segment") {
+      segments.push(new Segment(disk, { fileNumber, path, size, sealer: sealerOf(files, bytes) }));
+    }
+  }
+  return { files: files!, limits, segments, headers };
+}
+
+async function readStart(disk: Disk, path: string): Promise<{ bytes: Bytes; size: number }> {
+  const file = await disk.open(path, "read");
+  try {
+    return { bytes: await file.read(0, HEADER_BYTES), size: await file.size() };
+  } finally {
+    file.close();
+  }
+}
+
+async function findKey(
+  path: string,
+  header: FileHeader,
+  { bytes, keys }: { bytes: Bytes; keys: readonly string[] },
+): Promise<MasterKey> {
+  for (const key of keys) {
+    const masterKey = await masterKeyOf(key, header);
+    if (masterKey && keyFits(bytes, masterKey)) return masterKey;
+  }
+  const tried = keys.length === 1 ? "The key does" : `None of the ${keys.length} keys does`;
+  const message = header.keyKind === "none"
+    ? `${path} is not encrypted, but a key is configured: leave db_key empty, or use another data folder`
+    : `${tried} not open ${path}: give the db_key that the store was made with`;
+  throw new StoreOpenError("wrongKey", path, message);
+}
+
+interface Loaded {
+  state: State;
+  /** The first segment to replay, and the batch that the state needs at least. */
+  start: { segment: number; firstBatch: number; throughBatch: number };
+  snapshotBytes: number;
+}
+
+/** Reads the newest snapshot; when it is damaged, the one before if it is still there. */
+async function loadSnapshot(opening: Opening, found: readonly FoundFile[]): Promise<Loaded> {
+  const snapshots = found.filter((file) => file.kind === "snapshot").reverse();
+  for (const [index, snapshot] of snapshots.entries()) {
+    try {
+      return await readSnapshot(opening, snapshot);
+    } catch (error) {
+      const damage = error instanceof StoreOpenError && error.problem === "damaged";
+      if (!damage || index === snapshots.length - 1) throw error;
+      log.error("snapshot {path} is damaged; using the one before", { path: snapshot.path });
+    }
+  }
+  const start = { segment: 1, firstBatch: 1, throughBatch: 1 };
+  return { state: new State(opening.limits), start, snapshotBytes: 0 };
+}
+
+async function readSnapshot(opening: Opening, { path, fileNumber }: FoundFile): Promise<Loaded> {
+  const header = opening.headers.get(path)!;
+  const state = new State(opening.limits);
+  const file = await opening.files.disk.open(path, "read");
+  try {
+    const records = await RecordReader.begin(file, sealerOf(opening.files, header));
+    for (let place = 0;; place++) {
+      const { offset } = records;
+      const record = await records.next();
+      if (record?.batch !== place) throw damaged(path, offset);
+      const reader = new ValueReader(record.body);
+      if (record.kind === "end") {
+        const throughBatch = reader.read();
+        if (typeof throughBatch !== "number" || !records.atEnd) throw damaged(path, offset);
+        const { firstBatch } = decodeHeader(header) as FileHeader;
+        const start = { segment: fileNumber, firstBatch, throughBatch };
+        return { state, start, snapshotBytes: records.offset };
+      }
+      if (record.kind !== "rows") throw damaged(path, offset);
+      loading(path, offset, () => {
+        while (!reader.done) loadRow(state, reader.read());
+      });
+    }
+  } finally {
+    file.close();
+  }
+}
+
+async function replay(
+  opening: Opening,
+  { state, start, snapshotBytes }: Loaded,
+): Promise<{ state: State; journal: Journal }> {
+  const { files } = opening;
+  let expected = start.firstBatch;
+  let fileNumber = start.segment;
+  const active = opening.segments.filter((segment) => segment.fileNumber >= start.segment);
+  if (active.length === 0) throw damaged(filePath(files.folder, "segment", fileNumber), 0);
+  let cut: { from: number; to: number } | undefined;
+  for (const segment of active) {
+    const header = decodeHeader(opening.headers.get(segment.path)!) as FileHeader;
+    const missing = segment.fileNumber !== fileNumber++;
+    if (missing) throw damaged(filePath(files.folder, "segment", fileNumber - 1), 0);
+    if (header.firstBatch !== expected) throw damaged(segment.path, 0);
+    const last = segment === active.at(-1);
+    const end = await replaySegment(state, segment, { file: files.disk, expected, last });
+    if (end.goodBytes < segment.size) cut = { from: end.goodBytes, to: segment.size };
+    segment.size = end.goodBytes;
+    expected = end.nextBatch;
+  }
+  const segment = active.at(-1)!;
+  if (expected <= start.throughBatch) throw damaged(segment.path, segment.size);
+  checkReferences(state, opening);
+  state.loaded();
+  const file = await files.disk.open(segment.path, "write");
+  if (cut) await cutTail(file, segment.path, cut);
+  const journal = {
+    segments: opening.segments,
+    file,
+    nextBatch: expected,
+    firstBatch: (decodeHeader(opening.headers.get(segment.path)!) as FileHeader).firstBatch,
+    snapshotBytes,
+    snapshotNumber: snapshotBytes === 0 ? 0 : start.segment,
+  };
+  return { state, journal: new Journal(files, journal) };
+}
+
+async function cutTail(
+  file: DiskFile,
+  path: string,
+  { from, to }: { from: number; to: number },
+): Promise<void> {
+  try {
+    await file.truncate(from);
+    await file.sync();
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+  log.warn("cut {bytes} bytes off {path} at {offset}: the last write before the stop was incomplete", {
+    bytes: to - from,
+    path,
+    offset: from,
+  });
+}
+
+/** Loads the batches of one segment; returns where they end and what follows. */
+async function replaySegment(
+  state: State,
+  segment: Segment,
+  { file: disk, expected, last }: { file: Disk; expected: number; last: boolean },
+): Promise<{ goodBytes: number; nextBatch: number }> {
+  const file = await disk.open(segment.path, "read");
+  try {
+    const records = await RecordReader.begin(file, segment.sealer);
+    let nextBatch = expected;
+    let goodBytes = records.offset;
+    let payloads = 0;
+    while (!records.atEnd) {
+      const { offset } = records;
+      const record = await records.next();
+      if (!record) {
+        await refuseDamage(file, segment, { offset, last, batch: nextBatch });
+        break;
+      }
+      const ours = record.kind === "payload" || record.kind === "commit";
+      if (!ours || record.batch !== nextBatch) throw damaged(segment.path, offset);
+      if (record.kind === "payload") {
+        payloads++;
+        continue;
+      }
+      const counted = loading(segment.path, offset, () => loadChanges(state, record.body));
+      if (counted !== payloads) throw damaged(segment.path, goodBytes);
+      payloads = 0;
+      nextBatch++;
+      goodBytes = records.offset;
+    }
+    if (goodBytes < segment.size && !last) throw damaged(segment.path, goodBytes);
+    return { goodBytes, nextBatch };
+  } finally {
+    file.close();
+  }
+}
+
+/** What does not pass is an incomplete last write only if no later batch follows. */
+async function refuseDamage(
+  file: DiskFile,
+  segment: Segment,
+  { offset, last, batch }: { offset: number; last: boolean; batch: number },
+): Promise<void> {
+  if (!last) throw damaged(segment.path, offset);
+  const bytes = await file.read(offset, segment.size - offset);
+  const later = findRecord(bytes, segment.sealer, { offset, batchAbove: batch });
+  if (later !== undefined) throw damaged(segment.path, offset);
+}
+
+function checkReferences(state: State, { segments, files }: Opening): void {
+  const sizes = new Map(segments.map((segment) => [segment.fileNumber, segment.size]));
+  const broken = findBrokenReference(state, ({ segment, offset, length }) => {
+    return offset + length + RECORD_EXTRA_BYTES <= (sizes.get(segment) ?? 0);
+  });
+  if (broken) {
+    throw new StoreOpenError("damaged", files.folder, `${files.folder} is damaged: ${broken}; ${REMEDY}`);
+  }
+  for (const name of ["incarnation", "realmId"]) {
+    if (!state.meta.get(name)?.bytes) {
+      throw new StoreOpenError("damaged", files.folder, `${files.folder} is damaged: no ${name}; ${REMEDY}`);
+    }
+  }
+}
+
+/** Records that pass their check but cannot be understood are damage as well. */
+function loading<Result>(path: string, offset: number, load: () => Result): Result {
+  try {
+    return load();
+  } catch (error) {
+    if (error instanceof ValueError) throw damaged(path, offset, error);
+    throw error;
+  }
+}
+
+function damaged(path: string, offset: number, cause?: unknown): StoreOpenError {
+  return new StoreOpenError("damaged", path, `${path} is damaged at offset ${offset}; ${REMEDY}`, { cause });
+}
+
+function newer(path: string): StoreOpenError {
+  const message =
+    `${path} was written by a newer version of this program: install that version; nothing was changed`;
+  return new StoreOpenError("newerSchema", path, message);
+}
