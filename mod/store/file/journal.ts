@@ -231,8 +231,10 @@ export class Journal {
       const bytes = await segment.read(start, run.at(-1)!.offset + recordBytes(run.at(-1)!) - start);
       for (const place of run) {
         const from = place.offset - start;
-        const record = segment.sealer.open(bytes.subarray(from, from + recordBytes(place)), place.offset);
-        if (record?.kind !== "payload") throw damagedPayload(segment.path, place.offset);
+        const record = segment.sealer.open(bytes.subarray(from, from + recordBytes(place)));
+        if (record?.kind !== "payload" || record.offset !== place.offset) {
+          throw damagedPayload(segment.path, place.offset);
+        }
         payloads.set(place, record.body);
       }
     }

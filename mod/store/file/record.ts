@@ -1,13 +1,13 @@
 /**
  * Records: what follows the header in every file of the journal.
  *
- *   0 magic "QREC" · 4 kind u8 · 5 zeros · 8 batch u64 · 16 body length u32 · 20 nonce (12 bytes) · 32 body ·
- *   tag (16 bytes)
+ *   0 magic "QREC" · 4 kind u8 · 5 zeros · 8 batch u64 · 16 offset in the file u64 · 24 body length u32 ·
+ *   28 nonce (12 bytes) · 40 body · tag (16 bytes)
  *
  * Encrypted: AES-256-GCM under the file's key with a random nonce (a torn record may be written anew at the same
- * place, so a counter would repeat); the first 20 bytes and the record's offset are authenticated, so no record can be moved,
- * dropped from the middle or pass in another file. Unencrypted: the nonce is an HMAC of those, the tag an HMAC of
- * everything; they catch damage, and a sender cannot forge them without having read the file's header.
+ * place, so a counter would repeat) and the first 28 bytes authenticated: no record can be moved, dropped from the
+ * middle or pass in another file. Unencrypted: the nonce is an HMAC of those bytes, the tag an HMAC of everything;
+ * they catch damage, and a sender cannot forge them without having read the file's header.
  */
 import { createCipheriv, createDecipheriv, createHmac } from "node:crypto";
 import { type Bytes, equal, randomBytes, utf8 } from "../../base/bytes.ts";
@@ -20,13 +20,15 @@ export interface OpenedRecord {
   readonly kind: RecordKind;
   /** The batch that it is part of; in snapshots its place. */
   readonly batch: number;
+  /** Where it was written. */
+  readonly offset: number;
   readonly body: Bytes;
   /** Length of the whole record. */
   readonly length: number;
 }
 
 /** Bytes before the body. */
-export const RECORD_HEAD_BYTES = 32;
+export const RECORD_HEAD_BYTES = 40;
 /** Bytes of a record beside its body. */
 export const RECORD_EXTRA_BYTES = RECORD_HEAD_BYTES + 16;
 /** Largest body that is written or believed. */
@@ -35,13 +37,13 @@ export const RECORD_BODY_BYTES_MAX = 64 * 2 ** 20;
 export const RECORD_MAGIC = utf8("QREC");
 
 const KINDS: readonly RecordKind[] = ["payload", "commit", "rows", "end"];
-const CLEAR_BYTES = 20;
+const CLEAR_BYTES = 28;
 const TAG_BYTES = 16;
 
 /** Whole length of the record whose first {@link RECORD_HEAD_BYTES} these are; null when it is no record. */
 export function recordLength(head: Uint8Array): number | null {
   if (head.length < RECORD_HEAD_BYTES || !equal(head.subarray(0, 4), RECORD_MAGIC)) return null;
-  const bodyLength = new DataView(head.buffer, head.byteOffset).getUint32(16);
+  const bodyLength = new DataView(head.buffer, head.byteOffset).getUint32(24);
   return bodyLength > RECORD_BODY_BYTES_MAX ? null : bodyLength + RECORD_EXTRA_BYTES;
 }
 
@@ -65,8 +67,9 @@ export class Sealer {
     record.set(RECORD_MAGIC);
     record[4] = KINDS.indexOf(kind) + 1;
     view.setBigUint64(8, BigInt(batch));
-    view.setUint32(16, body.length);
-    const bound = boundBytes(record, offset);
+    view.setBigUint64(16, BigInt(offset));
+    view.setUint32(24, body.length);
+    const bound = record.subarray(0, CLEAR_BYTES);
     record.set(this.#encrypted ? randomBytes(12) : this.#mac(bound).subarray(0, 12), CLEAR_BYTES);
     const tagOffset = RECORD_HEAD_BYTES + body.length;
     if (this.#encrypted) {
@@ -86,26 +89,25 @@ export class Sealer {
     return record;
   }
 
-  /** Can `head` begin a record at `offset`? Cheap, and certain only without encryption. */
-  plausible(head: Uint8Array, offset: number): boolean {
+  /** Can `head` begin a record? Cheap, and certain only without encryption. */
+  plausible(head: Uint8Array): boolean {
     if (recordLength(head) === null) return false;
     if (this.#encrypted) return true;
-    return equal(
-      head.subarray(CLEAR_BYTES, RECORD_HEAD_BYTES),
-      this.#mac(boundBytes(head, offset)).subarray(0, 12),
-    );
+    const nonce = head.subarray(CLEAR_BYTES, RECORD_HEAD_BYTES);
+    return equal(nonce, this.#mac(head.subarray(0, CLEAR_BYTES)).subarray(0, 12));
   }
 
-  /** The record that lies at `offset` and is `record` in full; null when it does not pass. */
-  open(record: Uint8Array, offset: number): OpenedRecord | null {
+  /** The record that `record` is in full, wherever it was found; null when it does not pass. */
+  open(record: Uint8Array): OpenedRecord | null {
     const kind = KINDS[record[4]! - 1];
-    if (recordLength(record) !== record.length || !kind || !this.plausible(record, offset)) return null;
-    const body = this.#openBody(record, boundBytes(record, offset));
-    const batch = Number(new DataView(record.buffer, record.byteOffset).getBigUint64(8));
-    return body && { kind, batch, body, length: record.length };
+    if (recordLength(record) !== record.length || !kind || !this.plausible(record)) return null;
+    const body = this.#openBody(record, record.subarray(0, CLEAR_BYTES));
+    const view = new DataView(record.buffer, record.byteOffset);
+    const [batch, offset] = [Number(view.getBigUint64(8)), Number(view.getBigUint64(16))];
+    return body && { kind, batch, offset, body, length: record.length };
   }
 
-  #openBody(record: Uint8Array, bound: Bytes): Bytes | null {
+  #openBody(record: Uint8Array, bound: Uint8Array): Bytes | null {
     const tagOffset = record.length - TAG_BYTES;
     const sealed = record.subarray(RECORD_HEAD_BYTES, tagOffset);
     const tag = record.subarray(tagOffset);
@@ -130,12 +132,4 @@ export class Sealer {
     for (const part of parts) mac.update(part);
     return new Uint8Array(mac.digest());
   }
-}
-
-/** What is authenticated beside the body: the clear fields and where the record lies. */
-function boundBytes(record: Uint8Array, offset: number): Bytes {
-  const bound = new Uint8Array(CLEAR_BYTES + 8);
-  bound.set(record.subarray(0, CLEAR_BYTES));
-  new DataView(bound.buffer).setBigUint64(CLEAR_BYTES, BigInt(offset));
-  return bound;
 }

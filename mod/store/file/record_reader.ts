@@ -3,14 +3,7 @@ import { Buffer } from "node:buffer";
 import type { Bytes } from "../../base/bytes.ts";
 import type { DiskFile } from "./disk.ts";
 import { HEADER_BYTES } from "./header.ts";
-import {
-  type OpenedRecord,
-  RECORD_EXTRA_BYTES,
-  RECORD_HEAD_BYTES,
-  RECORD_MAGIC,
-  recordLength,
-  type Sealer,
-} from "./record.ts";
+import { type OpenedRecord, RECORD_HEAD_BYTES, RECORD_MAGIC, recordLength, type Sealer } from "./record.ts";
 
 const WINDOW_BYTES = 1024 * 1024;
 
@@ -46,10 +39,11 @@ export class RecordReader {
   /** The next record; null, without moving, when what lies there is none. */
   async next(): Promise<OpenedRecord | null> {
     const head = await this.#bytes(RECORD_HEAD_BYTES);
-    const length = head && this.#sealer.plausible(head, this.#offset) ? recordLength(head) : null;
+    const length = head && this.#sealer.plausible(head) ? recordLength(head) : null;
     const bytes = length === null ? null : await this.#bytes(length);
-    const record = bytes && this.#sealer.open(bytes, this.#offset);
-    if (record) this.#offset += record.length;
+    const record = bytes && this.#sealer.open(bytes);
+    if (record?.offset !== this.#offset) return null;
+    this.#offset += record.length;
     return record;
   }
 
@@ -63,19 +57,22 @@ export class RecordReader {
   }
 }
 
-/** Looks in `bytes`, which lie at `offset`, for a record of a batch above `batchAbove`; returns its offset. */
-export function findRecord(
+/**
+ * Looks in `bytes`, which lie at `offset`, for what an incomplete write of batch `batch` cannot have left: a record
+ * of a later batch, or of this one at another place than it was written to.
+ */
+export function hasLaterRecord(
   bytes: Bytes,
   sealer: Sealer,
-  { offset, batchAbove }: { offset: number; batchAbove: number },
-): number | undefined {
+  { offset, batch }: { offset: number; batch: number },
+): boolean {
   const haystack = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   for (let at = haystack.indexOf(RECORD_MAGIC); at >= 0; at = haystack.indexOf(RECORD_MAGIC, at + 1)) {
     const head = bytes.subarray(at, at + RECORD_HEAD_BYTES);
-    const length = sealer.plausible(head, offset + at) ? recordLength(head) : null;
-    if (length === null || length < RECORD_EXTRA_BYTES || at + length > bytes.length) continue;
-    const record = sealer.open(bytes.subarray(at, at + length), offset + at);
-    if (record && record.batch > batchAbove) return offset + at;
+    const length = sealer.plausible(head) ? recordLength(head) : null;
+    const record = length === null ? null : sealer.open(bytes.subarray(at, at + length));
+    if (!record) continue;
+    if (record.batch > batch || (record.batch === batch && record.offset !== offset + at)) return true;
   }
-  return undefined;
+  return false;
 }

@@ -22,7 +22,7 @@ import {
   SCRYPT_LOG_N,
 } from "./header.ts";
 import { filePath, Journal, makeFile, sealerOf, Segment, type StoreFiles } from "./journal.ts";
-import { findRecord, RecordReader } from "./record_reader.ts";
+import { hasLaterRecord, RecordReader } from "./record_reader.ts";
 import { RECORD_EXTRA_BYTES } from "./record.ts";
 import { State, type StateLimits } from "./state.ts";
 import { ValueError, ValueReader, ValueWriter } from "./value.ts";
@@ -312,7 +312,7 @@ async function replaySegment(
   }
 }
 
-/** What does not pass is an incomplete last write only if no later batch follows. */
+/** What does not pass is an incomplete last write only if nothing of a later batch follows. */
 async function refuseDamage(
   file: DiskFile,
   segment: Segment,
@@ -320,8 +320,7 @@ async function refuseDamage(
 ): Promise<void> {
   if (!last) throw damaged(segment.path, offset);
   const bytes = await file.read(offset, segment.size - offset);
-  const later = findRecord(bytes, segment.sealer, { offset, batchAbove: batch });
-  if (later !== undefined) throw damaged(segment.path, offset);
+  if (hasLaterRecord(bytes, segment.sealer, { offset, batch })) throw damaged(segment.path, offset);
 }
 
 function checkReferences(state: State, { segments, files }: Opening): void {
