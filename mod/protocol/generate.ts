@@ -1,6 +1,7 @@
 /**
- * Generates the code for a .proto file with buf and protoc-gen-es (`deno task generate`): qpq_pb.ts beside
- * qpq.proto, or in the folder given as argument, which is how a test sees that the committed file is fresh.
+ * Generates the code for the .proto files with buf and protoc-gen-es (`deno task generate`): qpq_pb.ts beside
+ * qpq.proto and mod/client/content_pb.ts beside content.proto, or both in the folder given as argument, which is how
+ * a test sees that the committed files are fresh.
  * Not a part of the program. The tools are pinned by generate.lock, apart from the program's own lock.
  */
 import { fileURLToPath } from "node:url";
@@ -21,5 +22,7 @@ async function generate(folder: string, out: string): Promise<void> {
   if (code !== 0) throw new Error(`Cannot generate code from ${folder}: buf ended with ${code}`);
 }
 
-const here = fileURLToPath(new URL(".", import.meta.url));
-await generate(here, Deno.args[0] ?? here);
+for (const relative of [".", "../client/"]) {
+  const folder = fileURLToPath(new URL(relative, import.meta.url));
+  await generate(folder, Deno.args[0] ?? folder);
+}
