@@ -57,21 +57,25 @@ export function isSecretName(name: string): boolean {
   return SECRET_NAMES.has(plain) || SECRET_ENDINGS.test(plain);
 }
 
-const IPV4 = /(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})(\/\d{1,2})?(?![\w]|\.\d)/g;
-const COLON_RUN = /[\w.]*:[\w.]*:[\w.:]*(?:%\w+)?(?:\/\d{1,3})?/g;
+/** Not `v1.2.3.4`, which is a version, nor a part of something longer. */
+const IPV4 = /(?<!\d|\d\.|\bv)(\d{1,3}(?:\.\d{1,3}){3})(\/\d{1,2})?(?!\d|\.\d)/g;
+const COLON_RUN = /(?<![\w.:])[\w.]*:[\w.]*:[\w.:]*(?:%\w+)?(?:\/\d{1,3})?/g;
 
 /** An IPv6 address at the end of `run`, perhaps behind words like `peer:`; masked. */
 function maskColonRun(run: string): string {
   const slash = run.indexOf("/");
   if (slash >= 0 && Number(run.slice(slash + 1)) <= 48) return run;
   let rest = slash < 0 ? run : run.slice(0, slash);
-  const trailing = /(?<!:)[:.]+$/.exec(rest)?.[0] ?? "";
+  const trailing = /(?<!:):$|\.+$/.exec(rest)?.[0] ?? "";
   rest = rest.slice(0, rest.length - trailing.length);
   let prefix = "";
   while ((rest.match(/:/g)?.length ?? 0) >= 2) {
     if (rest !== "::") {
-      const masked = maskAddress(rest);
-      if (masked !== "unknown") return prefix + masked + trailing;
+      const port = /:\d{1,5}$/.exec(rest)?.[0] ?? "";
+      for (const end of ["", port]) {
+        const masked = maskAddress(rest.slice(0, rest.length - end.length));
+        if (masked !== "unknown") return prefix + masked + end + trailing;
+      }
     }
     const first = /^[\w.]*:/.exec(rest)?.[0];
     // Only words are taken off: groups of an address that does not parse as a whole are something else.

@@ -234,7 +234,7 @@ export const OPTIONS = {
     "restart",
     ["sqlcipher", "file"],
     "sqlcipher",
-    "`sqlcipher` is an encrypted database; `file` an encrypted journal without native code. `qpq-server store convert` changes between them.",
+    "`sqlcipher` is an encrypted database; `file` an encrypted journal without native code.",
   ),
   invitations: choice(
     "live",
@@ -446,7 +446,6 @@ export const OPTIONS = {
   ),
 
   "limits.devices_max": count("live", 10, 100, "Devices of an account."),
-  "limits.sessions_max": count("live", 5, 100, "Logins of a device."),
   "limits.blocks_max": count("live", 10_000, 1_000_000, "Accounts that an account may block."),
   "limits.key_packages_max": count("live", 100, 1000, "KeyPackages of a device for each ciphersuite."),
   "limits.key_packages_low": integer<number>("live", 20, { min: 0, max: 1000 }, {
@@ -533,4 +532,10 @@ export function buildSettings(values: ReadonlyMap<OptionKey, unknown>): Settings
 /** The defaults; for tests and for parts that run without a configuration. */
 export function defaultSettings(): Settings {
   return buildSettings(new Map());
+}
+
+/** The value of an option in finished settings. */
+export function valueOf(settings: Settings, key: OptionKey): unknown {
+  const group: Readonly<Record<string, unknown>> = key.startsWith("limits.") ? settings.limits : settings;
+  return group[settingName(key)];
 }
