@@ -2,6 +2,10 @@
  * Connections and streams of Deno's QUIC behind the interfaces of transport.ts. What Deno leaves to its users is
  * done here: every promise that can reject has a catch (one that has none ends the process), reads use small
  * buffers of their own, an ended connection reads as the end of its streams, and `closed` never rejects.
+ *
+ * quinn holds a close frame back while the congestion window is full, and after a close it fills no more room: a
+ * connection closed in the middle of bulk data often ends at the peer only with the peer's next packet (a
+ * keep-alive, at most a third of the idle timeout later), as a reset by transport instead of code and reason.
  */
 import type { NetAddress } from "../base/address.ts";
 import type { Bytes } from "../base/bytes.ts";

@@ -437,6 +437,8 @@ export function transportContract(name: string, engine: TransportEngine): void {
       while (writtenBytes <= before + chunk.length) await theirStuck.read();
       client.close(0, "");
       await failed;
+      // A close frame may wait behind unacknowledged data and never leave; the test need not wait for it.
+      server.close(0, "");
       await echoed;
     },
   );
