@@ -61,6 +61,9 @@ export function isSecretName(name: string): boolean {
 const IPV4 = /(?<!\d|\d\.|\bv)(\d{1,3}(?:\.\d{1,3}){3})(\/\d{1,2})?(?!\d|\.\d)/g;
 const COLON_RUN = /(?<![\w.:])[\w.]*:[\w.]*:[\w.:]*(?:%\w+)?(?:\/\d{1,3})?/g;
 
+/** Words like `peer:` looked for before an IPv6 address. */
+const WORDS_BEFORE_MAX = 4;
+
 /** An IPv6 address at the end of `run`, perhaps behind words like `peer:`; masked. */
 function maskColonRun(run: string): string {
   const slash = run.indexOf("/");
@@ -69,7 +72,8 @@ function maskColonRun(run: string): string {
   const trailing = /(?<!:):$|\.+$/.exec(rest)?.[0] ?? "";
   rest = rest.slice(0, rest.length - trailing.length);
   let prefix = "";
-  while ((rest.match(/:/g)?.length ?? 0) >= 2) {
+  // Bounded: a hostile text of many words and colons must not cost a parse for each of them.
+  for (let words = 0; words <= WORDS_BEFORE_MAX && /:.*:/.test(rest); words++) {
     if (rest !== "::") {
       const port = /:\d{1,5}$/.exec(rest)?.[0] ?? "";
       for (const end of ["", port]) {

@@ -184,3 +184,9 @@ Deno.test("maskAddresses() finds a peer behind a very long word", () => {
   const text = `${"a".repeat(8000)} x:y:z ${"ab.".repeat(2000)}: 2001:db8:1:2:3:4:5:6`;
   assert.ok(maskAddresses(text).endsWith(": 2001:db8:1::/48"));
 });
+
+Deno.test("maskAddresses() looks behind a few words only, however many there are", () => {
+  assert.equal(maskAddresses("a.x:b.y:peer:2001:db8:1:2::3"), "a.x:b.y:peer:2001:db8:1::/48");
+  const many = "ab.cd:".repeat(1300);
+  assert.equal(maskAddresses(many), many);
+});
