@@ -10,7 +10,7 @@ import { type OpenOptions, type Store, StoreOpenError } from "./store.ts";
 export type StoreBackend = "sqlcipher" | "file";
 
 /** Where each backend keeps its data, under the data folder. */
-const DATA_PATHS: Record<StoreBackend, string> = { sqlcipher: "qpq.db", file: "store" };
+const DATA_PATHS: Record<StoreBackend, string> = { sqlcipher: "qpq.db", file: "journal" };
 
 /** Opens the store; throws StoreOpenError. Closing it releases the folder. */
 export async function openStore(options: OpenOptions & { readonly backend: StoreBackend }): Promise<Store> {

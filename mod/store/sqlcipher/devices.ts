@@ -44,7 +44,6 @@ export class Devices {
   readonly #list: Prepared<DeviceRow>;
   readonly #insert: Prepared<never>;
   readonly #insertQueue: Prepared<never>;
-  readonly #seen: Prepared<never>;
   readonly #rename: Prepared<never>;
   readonly #sign: Prepared<never>;
   readonly #revoke: Prepared<never>;
@@ -73,8 +72,7 @@ export class Devices {
        VALUES (?, ?, ifnull(?, x''), ?, ?, ?)`,
     );
     this.#insertQueue = prepare("INSERT INTO queues (device) VALUES (?)");
-    this.#seen = prepare("UPDATE devices SET name = ?, last_seen_at = ? WHERE id = ?");
-    this.#rename = this.#seen;
+    this.#rename = prepare("UPDATE devices SET name = ?, last_seen_at = max(last_seen_at, ?) WHERE id = ?");
     this.#sign = prepare("UPDATE devices SET account_signature = ifnull(?, x'') WHERE id = ?");
     this.#revoke = prepare("UPDATE devices SET revoked = 1 WHERE id = ?");
     this.#idle = prepare(
@@ -97,9 +95,9 @@ export class Devices {
        FROM sessions s JOIN devices d ON d.id = s.device JOIN accounts a ON a.id = d.account WHERE s.session_id = ?`,
     );
     this.#touchSession = prepare(
-      "UPDATE sessions SET last_seen_at = ? WHERE session_id = ? AND ended = 0 RETURNING device",
+      "UPDATE sessions SET last_seen_at = max(last_seen_at, ?) WHERE session_id = ? AND ended = 0 RETURNING device",
     );
-    this.#touchDevice = prepare("UPDATE devices SET last_seen_at = ? WHERE id = ?");
+    this.#touchDevice = prepare("UPDATE devices SET last_seen_at = max(last_seen_at, ?) WHERE id = ?");
     this.#endSession = prepare("UPDATE sessions SET ended = 1 WHERE session_id = ?");
     this.#endOfDevice = prepare(
       "UPDATE sessions SET ended = 1 WHERE device = ? AND ended = 0 AND session_id IS NOT ?",
