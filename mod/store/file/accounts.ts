@@ -218,7 +218,10 @@ export function createInvitation(
   state: State,
   invitation: Parameters<AccountStore["createInvitation"]>[0],
 ): boolean {
-  const { invitations } = state.accounts;
+  const { accounts, invitations } = state.accounts;
+  const concerned = [invitation.createdBy, invitation.forAccount].filter((accountId) => accountId !== null);
+  const known = concerned.every((accountId) => accounts.has(accountId));
+  if (!known || invitations.has(hex(invitation.sha256))) return false;
   let open = 0;
   for (const row of [...invitations.rows()]) {
     if (row.expiresAt <= invitation.now) state.remove(invitations, row.sha256);

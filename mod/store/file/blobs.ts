@@ -85,6 +85,8 @@ export function putBlobReference(
   const known = references.find((row) => row.expiresAt > now);
   const own = references.find((row) => row.owner === owner);
   const bytes = references[0]?.bytes ?? reference.bytes;
+  // A deleted account may hold nothing.
+  if (!state.accounts.accounts.has(owner)) return { status: "quotaExceeded" };
   if (!fitsQuota(state, reference, bytes)) return { status: "quotaExceeded" };
   if (!reference.dryRun) {
     const expiresAt = Math.max(own?.expiresAt ?? 0, reference.expiresAt);

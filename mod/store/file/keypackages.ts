@@ -79,13 +79,14 @@ export class KeyPackageIndex {
   }
 }
 
+/** The unexpired ones of these, soonest to expire first. */
 function unexpired(state: State, refs: Iterable<string>, now: number): KeyPackageRow[] {
   const rows: KeyPackageRow[] = [];
   for (const ref of refs) {
     const row = state.keyPackages.packages.get(ref)!;
     if (row.notAfter > now) rows.push(row);
   }
-  return rows;
+  return rows.sort((a, b) => a.notAfter - b.notAfter);
 }
 
 /** See {@link KeyPackageStore.uploadKeyPackages}. */
@@ -175,7 +176,7 @@ function takePackage(
   if (!taken.lastResort) markSeen(state, taken);
   const left = once.length - (taken.lastResort ? 0 : 1);
   const told = state.keyPackages.lowNotices.has(deviceId + numberKey(suite));
-  if (left < claim.lowBelow && !told) {
+  if (!claim.lastResortOnly && left < claim.lowBelow && !told) {
     state.put(state.keyPackages.lowNotices, { deviceId, suite });
     enqueueNotice(state, deviceId, claim.lowNotice, now);
   }
@@ -193,12 +194,12 @@ export function expireKeyPackages(state: State, now: number, limit: number): num
   return expired.length;
 }
 
-/** Removes what a device could still give out. Refs of claimed packages stay known until their end. */
+/** Removes what a device could still give out; the refs stay known until their end. */
 export function dropKeyPackages(state: State, deviceId: DeviceId): void {
   for (const suite of state.keyPackageIndex.suitesOf(deviceId)) {
     const { once, lastResort } = state.keyPackageIndex.supply(deviceId, suite);
     for (const ref of lastResort === null ? [...once] : [...once, lastResort]) {
-      state.remove(state.keyPackages.packages, ref);
+      markSeen(state, state.keyPackages.packages.get(ref)!);
     }
   }
   for (const row of [...state.keyPackages.lowNotices.rows()]) {

@@ -1,5 +1,6 @@
 /** Tables of the delivery queues, and the indexes over them: entries in order, who holds how much, payload users. */
 import type { AccountId, DeviceId } from "../../base/ids.ts";
+import { RECORD_EXTRA_BYTES } from "./record.ts";
 import type { BodyRow, DailyRow, EntryRow, GuardRow, MessageIdRow, QueueRow } from "./rows.ts";
 import { numberKey, Table } from "./table.ts";
 
@@ -170,7 +171,7 @@ export class QueueIndex {
     return this.#messageIds.get(deviceId) ?? new Set();
   }
 
-  /** Payload bytes that live in each segment of the journal; 0: none. */
+  /** Bytes of payloads, with their records, that live in a segment of the journal; 0: none. */
   segmentBytes(segment: number): number {
     return this.#segmentBytes.get(segment) ?? 0;
   }
@@ -180,9 +181,9 @@ export class QueueIndex {
     return [...this.#segmentBytes.keys()];
   }
 
-  /** Each payload counts a byte more than it has, so that an empty one keeps its segment, too. */
+  /** A payload counts with its record, so that an empty one keeps its segment, too. */
   #countSegment({ segment, length }: BodyRow, sign: 1 | -1): void {
-    const sum = this.segmentBytes(segment) + sign * (length + 1);
+    const sum = this.segmentBytes(segment) + sign * (length + RECORD_EXTRA_BYTES);
     if (sum === 0) this.#segmentBytes.delete(segment);
     else this.#segmentBytes.set(segment, sum);
   }

@@ -31,6 +31,9 @@ type EnqueueResult = Awaited<ReturnType<QueueStore["enqueue"]>>;
 
 /** See {@link QueueStore.enqueue}. */
 export function enqueue(state: State, message: NewMessage): EnqueueResult {
+  const own = activeDevice(state, message.senderDevice);
+  // Deleted or revoked while its last request was on the way: nothing may be sent any more.
+  if (own?.accountId !== message.senderAccount) return quotaExceeded(message);
   return replay(state, message) ?? checkGuard(state, message) ?? checkQuota(state, message) ??
     accept(state, message);
 }
@@ -66,6 +69,10 @@ function checkGuard(state: State, { commitsTo, guard, ...message }: NewMessage):
 function checkQuota(state: State, message: NewMessage): EnqueueResult | undefined {
   const sent = dailyOf(state, message.senderAccount, message.now).sentBytes;
   if (sent + logicalBytes(message) <= message.limits.senderBytesPerDay) return undefined;
+  return quotaExceeded(message);
+}
+
+function quotaExceeded(message: NewMessage): EnqueueResult {
   return { status: "quotaExceeded", retryAfterMs: DAY_MS - message.now % DAY_MS };
 }
 
@@ -102,7 +109,13 @@ function accept(state: State, message: NewMessage): Accepted {
       expiresAt: message.expiresAt,
       length: payload.length,
     });
-    for (const deviceId of devices) recipients.push(deliver(state, deviceId, { body, limits }));
+    // A device named twice in one part gets one entry for it.
+    const reached = new Set<DeviceId>();
+    for (const deviceId of devices) {
+      const status = reached.has(deviceId) ? "ok" : deliver(state, deviceId, { body, limits });
+      if (status === "ok") reached.add(deviceId);
+      recipients.push(status);
+    }
     if (state.queueIndex.usersOf(body.bodyId) > 0) state.stagePayload(numberKey(body.bodyId), payload);
     else state.remove(state.queues.bodies, numberKey(body.bodyId));
   }

@@ -84,7 +84,7 @@ export interface SessionRow {
   readonly ended: boolean;
 }
 
-/** A KeyPackage; without bytes it was claimed or replaced, and only its ref is remembered. */
+/** A KeyPackage; without bytes it was claimed, replaced or dropped, and only its ref is remembered. */
 export interface KeyPackageRow {
   readonly ref: string;
   readonly deviceId: DeviceId;

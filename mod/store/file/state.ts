@@ -75,6 +75,7 @@ export class State {
 
   /** Sets a row. */
   put<Row extends object>(table: Table<Row>, row: Row): void {
+    table.check(row);
     const key = table.keyOf(row);
     this.#changes.push({ table, key, before: table.replace(key, row) });
   }

@@ -76,6 +76,17 @@ export class Table<Row extends object> implements AnyTable {
     return this.#keyOf(row);
   }
 
+  /** Throws TypeError for a row that could not be written: better now than when it takes a whole batch with it. */
+  check(row: Row): void {
+    for (const [name, column] of this.#columns) {
+      const field = row[name] as Value;
+      const whole = typeof field !== "number" || (Number.isSafeInteger(field) && field >= 0);
+      if (!whole || !fits(field, column)) {
+        throw new TypeError(`Cannot store ${name} of table ${this.id} as it is not ${column}: ${field}`);
+      }
+    }
+  }
+
   /** Sets a row without any record of it: for {@link State} only. */
   replace(key: string, row: Row | undefined): Row | undefined {
     const before = this.#rows.get(key);
