@@ -18,6 +18,7 @@ import type { MlsContext } from "./mls_credentials.ts";
 import { MlsError, wrapErrors } from "./mls_error.ts";
 import {
   checkActive,
+  checkStaying,
   groupInfo,
   implementationOf,
   membersOf,
@@ -91,6 +92,7 @@ export async function changeMembers(
   changes: GroupChanges,
 ): Promise<PendingCommit> {
   checkActive(group);
+  checkStaying(group);
   const { state } = group;
   const before = membersOf(state);
   const removals = removalsOf(before, changes.remove ?? [], groupInfo(group).leaving);
@@ -191,15 +193,14 @@ export function adoptCommit(current: MlsGroup, pending: MlsGroup): MlsGroup {
 
 /**
  * Asks the others to remove this device: MLS lets nobody commit its own removal. Until somebody commits it, this
- * device still gets the messages; the others must commit before they send.
+ * device still reads the group but sends nothing; the others must commit before they send.
  */
 export async function proposeLeave(group: MlsGroup): Promise<{ bytes: Bytes; group: MlsGroup }> {
   checkActive(group);
+  checkStaying(group);
   const { state } = group;
   const proposal: Proposal = { proposalType: "remove", remove: { removed: state.privatePath.leafIndex } };
   const cipherSuite = await implementationOf(group);
   const { message, newState } = await createProposal(state, false, proposal, cipherSuite);
-  // Not kept as pending here: this device must not commit it, and it sends nothing more.
-  const after = { ...newState, unappliedProposals: state.unappliedProposals };
-  return { bytes: copy(encodeMlsMessage(message)), group: { state: after } };
+  return { bytes: copy(encodeMlsMessage(message)), group: { state: newState } };
 }

@@ -2,7 +2,9 @@
  * Who a leaf of an MLS tree is: a basic credential whose identity is account id (16) ‖ device id (16), with the
  * device's Ed25519 key. Our authentication service asks whether the account really has that device.
  */
-import "@noble/hashes/sha2.js"; // ts-mls imports this package without declaring it; here it gets into the graph
+// ts-mls imports these by name without declaring them, or as optional peers: here they get into the graph.
+import "@hpke/hybridkem-x-wing";
+import "@noble/hashes/sha2.js";
 import type {
   AuthenticationService,
   Capabilities,
@@ -128,10 +130,14 @@ const implementations = new Map<MlsSuite, Promise<CiphersuiteImpl>>();
 export function suiteImplementation(suite: MlsSuite): Promise<CiphersuiteImpl> {
   let implementation = implementations.get(suite);
   if (!implementation) {
-    implementation = getCiphersuiteImpl(getCiphersuiteFromName(MLS_SUITES[suite].name));
+    implementation = loadImplementation(suite);
     implementations.set(suite, implementation);
   }
   return implementation;
+}
+
+async function loadImplementation(suite: MlsSuite): Promise<CiphersuiteImpl> {
+  return await getCiphersuiteImpl(getCiphersuiteFromName(MLS_SUITES[suite].name));
 }
 
 /** Number of the suite that ts-mls calls `name`; refuses those that this program does not support. */

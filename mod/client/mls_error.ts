@@ -24,6 +24,8 @@ export type MlsErrorReason =
   | "noKeyPackage"
   /** This device was removed from the group. */
   | "removed"
+  /** This device asked to leave the group, and waits for another member's commit. */
+  | "leaving"
   /** A proposal waits: commit it before sending messages. */
   | "commitFirst"
   /** The device is in the group already. */

@@ -146,6 +146,16 @@ export function privateKeysOf(context: MlsContext, own: OwnKeyPackage) {
   };
 }
 
+/** Throws MlsError `leaving` when this device has asked to leave in this epoch. */
+export function checkStaying(group: MlsGroup): void {
+  const { leaving, ownLeafIndex } = groupInfo(group);
+  if (leaving.every((member) => member.leafIndex !== ownLeafIndex)) return;
+  throw new MlsError(
+    "leaving",
+    "Cannot change or write to a group after asking to leave it: others commit that",
+  );
+}
+
 /** Throws MlsError `removed` unless this device is a member. */
 export function checkActive(group: MlsGroup): void {
   if (group.state.groupActiveState.kind === "active") return;

@@ -17,7 +17,14 @@ import { type GroupId, idOf } from "../base/ids.ts";
 import { memberChanges, replacedLeaves } from "./mls_changes.ts";
 import type { MlsContext } from "./mls_credentials.ts";
 import { MlsError, wrapErrors } from "./mls_error.ts";
-import { checkActive, implementationOf, memberAt, type MlsGroup, type MlsMember } from "./mls_group.ts";
+import {
+  checkActive,
+  checkStaying,
+  implementationOf,
+  memberAt,
+  type MlsGroup,
+  type MlsMember,
+} from "./mls_group.ts";
 import { pruneSecretTree } from "./mls_state.ts";
 
 /** What a message turned out to be. */
@@ -58,6 +65,7 @@ export async function encrypt(
   plaintext: Uint8Array,
 ): Promise<{ bytes: Bytes; group: MlsGroup }> {
   checkActive(group);
+  checkStaying(group);
   const { state } = group;
   if (Object.keys(state.unappliedProposals).length > 0) {
     throw new MlsError("commitFirst", "Cannot send before the proposals that wait are committed");
