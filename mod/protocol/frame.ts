@@ -51,9 +51,16 @@ export function encodeFrame(requestId: number, code: number, body: Uint8Array): 
 /** What a decoder hands out. */
 export type Decoded = { kind: "frame"; frame: Frame } | { kind: "oversized"; frame: OversizedFrame };
 
+const NO_BYTES: Bytes = new Uint8Array(0);
+/** Smallest buffer for an incomplete frame. */
+const OWN_BYTES_MIN = 256;
+
 /**
  * Cuts a stream of bytes into frames. `bodyBytesMax(code)` is asked as soon as the header is there, so that an
  * oversized body is never buffered: it is skipped and reported, and the stream goes on.
+ *
+ * What it holds between two chunks is a copy of about the size of what came of an incomplete frame: a peer that
+ * sends a byte at a time must not pin a read buffer for each of them.
  *
  * ```ts
  * const decoder = new FrameDecoder(() => 65536);
@@ -63,8 +70,12 @@ export type Decoded = { kind: "frame"; frame: Frame } | { kind: "oversized"; fra
  */
 export class FrameDecoder {
   readonly #bodyBytesMax: (code: number) => number;
-  #chunks: Uint8Array[] = [];
-  #buffered = 0;
+  /** The present chunk, or our own buffer with room behind `#end`. Bytes before `#start` belong to frames. */
+  #buffer: Uint8Array = NO_BYTES;
+  #start = 0;
+  #end = 0;
+  #own = false;
+  /** Bytes of an oversized body that are still to come. */
   #skip = 0;
 
   constructor(bodyBytesMax: (code: number) => number) {
@@ -73,85 +84,83 @@ export class FrameDecoder {
 
   /** Bytes held for a frame that is not complete. */
   get bufferedBytes(): number {
-    return this.#buffered;
+    return this.#end - this.#start;
   }
 
   /**
    * The frames that `chunk` completes, as they are asked for: stop iterating to leave the rest untouched for
-   * {@link takeRest}. Throws FrameError for a length no frame can have. The chunk is kept, not copied.
+   * {@link takeRest}. Throws FrameError for a length no frame can have. The chunk is given away: bodies and the
+   * rest may be views of it.
    */
   *push(chunk: Uint8Array): Generator<Decoded, void, void> {
-    if (chunk.length > 0) {
-      this.#chunks.push(chunk);
-      this.#buffered += chunk.length;
-    }
-    while (true) {
-      if (this.#skip > 0) {
-        this.#skip -= this.#drop(Math.min(this.#skip, this.#buffered));
-        if (this.#skip > 0) return;
-      }
-      if (this.#buffered < FRAME_HEADER_BYTES) return;
-      const head = this.#peek(FRAME_HEADER_BYTES);
-      const view = new DataView(head.buffer, head.byteOffset, FRAME_HEADER_BYTES);
-      const bodyBytes = view.getUint32(0) - (FRAME_HEADER_BYTES - 4);
-      if (bodyBytes < 0 || bodyBytes > FRAME_BODY_BYTES_MAX) {
-        throw new FrameError(
-          `Cannot read a frame as its body must be 0..${FRAME_BODY_BYTES_MAX}: ${bodyBytes}`,
-        );
-      }
-      const requestId = view.getUint32(4);
-      const code = view.getUint16(8);
-      if (bodyBytes > this.#bodyBytesMax(code)) {
-        this.#drop(FRAME_HEADER_BYTES);
-        this.#skip = bodyBytes;
-        yield { kind: "oversized", frame: { requestId, code, bodyBytes } };
-        continue;
-      }
-      if (this.#buffered < FRAME_HEADER_BYTES + bodyBytes) return;
-      const whole = this.#take(FRAME_HEADER_BYTES + bodyBytes);
-      yield { kind: "frame", frame: { requestId, code, body: whole.subarray(FRAME_HEADER_BYTES) } };
-    }
+    this.#append(chunk);
+    for (let decoded = this.#next(); decoded; decoded = this.#next()) yield decoded;
+    if (!this.#own) this.#keep(this.bufferedBytes);
   }
 
   /** The bytes behind the last frame; the decoder is empty afterwards. */
   takeRest(): Uint8Array {
-    return this.#take(this.#buffered);
+    return this.#take(this.bufferedBytes);
   }
 
-  #drop(count: number): number {
-    let left = count;
-    while (left > 0) {
-      const first = this.#chunks[0]!;
-      if (first.length > left) {
-        this.#chunks[0] = first.subarray(left);
-        left = 0;
-      } else {
-        left -= first.length;
-        this.#chunks.shift();
-      }
+  /** The next frame in the buffer; null when it is not complete. */
+  #next(): Decoded | null {
+    this.#dropSkipped();
+    if (this.bufferedBytes < FRAME_HEADER_BYTES) return null;
+    const view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset + this.#start, FRAME_HEADER_BYTES);
+    const bodyBytes = view.getUint32(0) - (FRAME_HEADER_BYTES - 4);
+    if (bodyBytes < 0 || bodyBytes > FRAME_BODY_BYTES_MAX) {
+      throw new FrameError(
+        `Cannot read a frame as its body must be 0..${FRAME_BODY_BYTES_MAX}: ${bodyBytes}`,
+      );
     }
-    this.#buffered -= count;
-    return count;
-  }
-
-  /** The first `count` bytes as one view; joins chunks only when they straddle. */
-  #peek(count: number): Uint8Array {
-    const first = this.#chunks[0];
-    if (first && first.length >= count) return first;
-    const joined = new Uint8Array(count);
-    let offset = 0;
-    for (const chunk of this.#chunks) {
-      joined.set(chunk.subarray(0, count - offset), offset);
-      offset += Math.min(chunk.length, count - offset);
-      if (offset === count) break;
+    const requestId = view.getUint32(4);
+    const code = view.getUint16(8);
+    if (bodyBytes > this.#bodyBytesMax(code)) {
+      this.#take(FRAME_HEADER_BYTES);
+      this.#skip = bodyBytes;
+      return { kind: "oversized", frame: { requestId, code, bodyBytes } };
     }
-    return joined;
+    if (this.bufferedBytes < FRAME_HEADER_BYTES + bodyBytes) return null;
+    const body = this.#take(FRAME_HEADER_BYTES + bodyBytes).subarray(FRAME_HEADER_BYTES);
+    return { kind: "frame", frame: { requestId, code, body } };
   }
 
+  #dropSkipped(): void {
+    this.#skip -= this.#take(Math.min(this.#skip, this.bufferedBytes)).length;
+  }
+
+  #append(chunk: Uint8Array): void {
+    if (this.bufferedBytes === 0) {
+      this.#buffer = chunk;
+      this.#start = 0;
+      this.#end = chunk.length;
+      this.#own = false;
+      return;
+    }
+    const length = this.bufferedBytes + chunk.length;
+    // Doubled, so that a frame in many small chunks is copied a few times and not once for each of them.
+    if (!this.#own || this.#end + chunk.length > this.#buffer.length) {
+      this.#keep(Math.max(length, 2 * this.bufferedBytes));
+    }
+    this.#buffer.set(chunk, this.#end);
+    this.#end += chunk.length;
+  }
+
+  /** Moves what is left into a buffer of our own with room for `capacity` bytes. */
+  #keep(capacity: number): void {
+    const rest = this.#buffer.subarray(this.#start, this.#end);
+    this.#own = rest.length > 0;
+    this.#buffer = this.#own ? new Uint8Array(Math.max(capacity, OWN_BYTES_MIN)) : NO_BYTES;
+    this.#buffer.set(rest);
+    this.#start = 0;
+    this.#end = rest.length;
+  }
+
+  /** The next `count` bytes. A buffer is never written before its end, so that they stay as they are. */
   #take(count: number): Uint8Array {
-    if (count === 0) return new Uint8Array(0);
-    const taken = this.#peek(count).subarray(0, count);
-    this.#drop(count);
+    const taken = this.#buffer.subarray(this.#start, this.#start + count);
+    this.#start += count;
     return taken;
   }
 }
