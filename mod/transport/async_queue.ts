@@ -3,13 +3,12 @@
 /** Values as they are pushed; iteration ends with end(). For one consumer. */
 export class AsyncQueue<Value> implements AsyncIterable<Value> {
   readonly #values: Value[] = [];
-  readonly #onTaken: (() => void) | undefined;
   #wake: (() => void) | undefined;
   #ended = false;
 
-  /** `onTaken` is called for each value that leaves the queue, also through end(). */
-  constructor(onTaken?: () => void) {
-    this.#onTaken = onTaken;
+  /** Values that nobody took yet. */
+  get length(): number {
+    return this.#values.length;
   }
 
   /** Adds a value; the caller does not push after end(). */
@@ -22,18 +21,12 @@ export class AsyncQueue<Value> implements AsyncIterable<Value> {
   end(): Value[] {
     this.#ended = true;
     this.#wake?.();
-    const left = this.#values.splice(0);
-    left.forEach(() => this.#onTaken?.());
-    return left;
+    return this.#values.splice(0);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Value> {
     while (true) {
-      while (this.#values.length > 0) {
-        const value = this.#values.shift()!;
-        this.#onTaken?.();
-        yield value;
-      }
+      while (this.#values.length > 0) yield this.#values.shift()!;
       if (this.#ended) return;
       await new Promise<void>((resolve) => this.#wake = resolve);
     }

@@ -11,7 +11,9 @@
  */
 import { lookup } from "node:dns/promises";
 import type { NetAddress } from "../base/address.ts";
+import { systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
+import { RateLimiter } from "../base/rate_limiter.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { ConnectError } from "./connect_error.ts";
 import { closeFramesSent, DenoQuicConnection } from "./deno_quic_connection.ts";
@@ -21,7 +23,10 @@ import { ALPN } from "./transport.ts";
 import { raiseUdpBuffers } from "./udp_buffers.ts";
 
 const UDP_BUFFER_BYTES = 4 * 1024 * 1024;
-const HANDSHAKE_TIMEOUT_MS = 10_000;
+const CONNECT_TIMEOUT_MS = 10_000;
+const HANDSHAKE_TIMEOUT_MS = 3_000;
+/** Handshakes that no longer count still hold memory until the idle timeout; this many times the cap of them may. */
+const STALE_HANDSHAKES = 4;
 /** How long an address is tried alone before the next one is tried beside it (RFC 8305 §5). */
 const NEXT_ADDRESS_MS = 250;
 /** The serverCertificateHashes and the plain TLS options that Deno's types do not list. */
@@ -41,20 +46,23 @@ class DenoQuicListener implements Listener {
   readonly #endpoint: Deno.QuicEndpoint;
   /** All that ever were: see the head of the file. */
   readonly #listeners: Deno.QuicListener[] = [];
-  readonly #accepted: AsyncQueue<DenoQuicConnection>;
+  readonly #accepted = new AsyncQueue<DenoQuicConnection>();
   readonly #loop: Promise<void>;
-  #handshakes = 0;
+  readonly #handshakeRate: RateLimiter;
+  #freshHandshakes = 0;
+  #allHandshakes = 0;
   #accepting = true;
   #closing: Promise<void> | undefined;
 
   constructor(options: ListenOptions) {
     this.#options = options;
+    const perSecond = options.handshakesPerSecondMax ?? Infinity;
+    const burst = Math.max(1, perSecond);
+    this.#handshakeRate = new RateLimiter({ clock: systemClock, keysMax: 1, perSecond, burst });
     this.#endpoint = new Deno.QuicEndpoint({ hostname: options.hostname, port: options.port });
     const { hostname, port } = this.#endpoint.addr;
     this.address = { hostname, port };
     this.udpBufferBytes = raiseUdpBuffers(port, UDP_BUFFER_BYTES);
-    // A connection that nobody took yet still counts as a handshake: that bounds the queue.
-    this.#accepted = new AsyncQueue(() => this.#handshakes--);
     try {
       this.replaceCertificate(options.certificate);
     } catch (error) {
@@ -108,8 +116,8 @@ class DenoQuicListener implements Listener {
   async #acceptAll(listener: Deno.QuicListener): Promise<void> {
     try {
       for await (const incoming of listener) {
-        if (!this.#accepting || this.#handshakes >= this.#options.handshakesMax) this.#refuse(incoming);
-        else this.#handshake(incoming);
+        if (this.#accepting && this.#hasRoom()) this.#handshake(incoming);
+        else this.#refuse(incoming);
       }
     } catch (error) {
       // Only a closed endpoint ends the iteration; anything else would be a listener that is deaf without a word.
@@ -127,16 +135,34 @@ class DenoQuicListener implements Listener {
     this.#options.onHandshakeFailure?.("refused");
   }
 
+  /** Connections that nobody took yet count too: that bounds their queue. */
+  #hasRoom(): boolean {
+    const { handshakesMax } = this.#options;
+    return this.#freshHandshakes + this.#accepted.length < handshakesMax &&
+      this.#allHandshakes < handshakesMax * (1 + STALE_HANDSHAKES) &&
+      this.#handshakeRate.take("all") === 0;
+  }
+
   async #handshake(incoming: Deno.QuicIncoming): Promise<void> {
-    this.#handshakes++;
+    let fresh = true;
+    const endFreshness = () => {
+      if (fresh) this.#freshHandshakes--;
+      fresh = false;
+    };
+    const timer = setTimeout(endFreshness, this.#options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS);
+    this.#freshHandshakes++;
+    this.#allHandshakes++;
     try {
       const connection = new DenoQuicConnection(await incoming.accept());
-      if (this.#accepting) return this.#accepted.push(connection);
-      connection.close(0, "shutting down");
+      if (this.#accepting) this.#accepted.push(connection);
+      else connection.close(0, "shutting down");
     } catch (error) {
       this.#options.onHandshakeFailure?.("failed", error);
+    } finally {
+      clearTimeout(timer);
+      endFreshness();
+      this.#allHandshakes--;
     }
-    this.#handshakes--;
   }
 }
 
@@ -151,7 +177,7 @@ function timeouts(idleTimeoutMs: number): Deno.QuicTransportOptions {
  */
 export async function connect(options: ConnectOptions): Promise<Connection> {
   const where = `${options.hostname}:${options.port}`;
-  const timeoutMs = options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS;
+  const timeoutMs = options.handshakeTimeoutMs ?? CONNECT_TIMEOUT_MS;
   const stop = new AbortController();
   const signal = AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])]);
   const timer = setTimeout(

@@ -34,6 +34,10 @@ export interface ListenOptions {
   readonly streamsMax: number;
   /** Handshakes in progress and connections that nobody took yet; more are refused without a look at who asks. */
   readonly handshakesMax: number;
+  /** A handshake that takes longer no longer counts, so that half-open ones cannot hold the cap; 3 s by default. */
+  readonly handshakeTimeoutMs?: number;
+  /** Handshakes begun in a second, all addresses together; more are refused in the same way. No limit by default. */
+  readonly handshakesPerSecondMax?: number;
   /** Called for every handshake that failed or was refused; never throws. */
   readonly onHandshakeFailure?: (kind: "refused" | "failed", error?: unknown) => void;
 }

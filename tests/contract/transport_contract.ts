@@ -388,6 +388,30 @@ export function transportContract(name: string, engine: TransportEngine): void {
     for (const connection of [...waiting, third]) connection.close(0, "");
   });
 
+  check("handshakes beyond the rate are refused", async () => {
+    await using fixture = await Fixture.open(engine, { handshakesPerSecondMax: 0.001 });
+    const { client } = await fixture.pair();
+    await assert.rejects(fixture.connect(), { name: "ConnectError", problem: "unreachable" });
+    client.close(0, "");
+  });
+
+  check("half-open handshakes hold the cap only for a while", async () => {
+    await using fixture = await Fixture.open(engine, { handshakesMax: 1, handshakeTimeoutMs: 100 });
+    await using relay = new UdpRelay(fixture.listener.address.port);
+    relay.muteServer();
+    const abort = new AbortController();
+    let pending = true;
+    const halfOpen = assert.rejects(fixture.connect({ port: relay.port, signal: abort.signal }))
+      .finally(() => pending = false);
+    await relay.clientSpoke;
+    let connection: Connection | undefined;
+    while (!connection && pending) connection = await fixture.connect().catch(() => undefined);
+    assert.ok(connection, "nobody gets in as long as a handshake is half-open");
+    connection.close(0, "");
+    abort.abort();
+    await halfOpen;
+  });
+
   check("close() of the listener ends its connections", async () => {
     const fixture = await Fixture.open(engine);
     const { client, server } = await fixture.pair();
