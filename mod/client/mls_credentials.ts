@@ -2,9 +2,7 @@
  * Who a leaf of an MLS tree is: a basic credential whose identity is account id (16) ‖ device id (16), with the
  * device's Ed25519 key. Our authentication service asks whether the account really has that device.
  */
-// ts-mls imports these by name without declaring them, or as optional peers: here they get into the graph.
-import "@hpke/hybridkem-x-wing";
-import "@noble/hashes/sha2.js";
+import "./mls_packages.ts";
 import type {
   AuthenticationService,
   Capabilities,

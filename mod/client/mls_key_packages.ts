@@ -1,4 +1,5 @@
 /** KeyPackages: making this device's own, and checking those of others before they are added (RFC 9420 §10). */
+import "./mls_packages.ts";
 import { decodeMlsMessage, generateKeyPackageWithKey, type KeyPackage } from "ts-mls";
 import {
   decodeKeyPackage,

@@ -7,6 +7,7 @@
  *
  * Configuration and callbacks are no part of it.
  */
+import "./mls_packages.ts";
 import type { ClientConfig, ClientState, SecretTree, SecretTreeNode } from "ts-mls";
 import { decodeGroupState, encodeGroupState } from "ts-mls";
 import { mapDecoders } from "ts-mls/codec/tlsDecoder.js";
@@ -101,7 +102,7 @@ function movedNodes(epoch: bigint, before: SecretTree, after: SecretTree): Moved
   return moved;
 }
 
-/** Undoes {@link encodeGroupParts}. */
+/** Undoes {@link encodeGroupParts}. Throws MlsError `malformed`. */
 export function decodeGroupParts(stored: StoredGroup, clientConfig: ClientConfig): ClientState {
   const { base, delta } = stored;
   if (base[0] !== VERSION || delta[0] !== VERSION) {
@@ -110,13 +111,19 @@ export function decodeGroupParts(stored: StoredGroup, clientConfig: ClientConfig
       `Cannot read a saved group of form ${base[0]}/${delta[0]}: this is ${VERSION}`,
     );
   }
-  const decoded = decodeGroupState(base.subarray(1), 0);
-  if (!decoded || decoded[1] !== base.length - 1) {
-    throw new MlsError("malformed", "Cannot read a saved group");
+  try {
+    const state: ClientState = { ...decodeBase(base), clientConfig };
+    statesByBase.set(base, state);
+    return applyDelta(state, delta);
+  } catch (cause) {
+    throw new MlsError("malformed", "Cannot read a saved group as it is damaged", { cause });
   }
-  const state: ClientState = { ...decoded[0], clientConfig };
-  statesByBase.set(base, state);
-  return applyDelta(state, delta);
+}
+
+function decodeBase(base: Bytes) {
+  const decoded = decodeGroupState(base.subarray(1), 0);
+  if (!decoded || decoded[1] !== base.length - 1) throw new RangeError("The base is cut off");
+  return decoded[0];
 }
 
 function applyDelta(state: ClientState, delta: Bytes): ClientState {
@@ -127,7 +134,7 @@ function applyDelta(state: ClientState, delta: Bytes): ClientState {
     const data = historical.get(epoch);
     if (epoch === state.groupContext.epoch) current[index] = node;
     else if (data) historical.set(epoch, { ...data, secretTree: data.secretTree.with(index, node) });
-    else throw new MlsError("malformed", `Cannot read a saved group with a ratchet of epoch ${epoch}`);
+    else throw new RangeError(`There is a ratchet of an unknown epoch: ${epoch}`);
   }
   return { ...state, secretTree: current, historicalReceiverData: historical };
 }
@@ -136,7 +143,7 @@ function* readDelta(delta: Bytes): Generator<MovedRatchet> {
   let offset = 1;
   while (offset < delta.length) {
     const decoded = decodeMoved(delta, offset);
-    if (!decoded) throw new MlsError("malformed", "Cannot read a saved group as its ratchets are cut off");
+    if (!decoded) throw new RangeError("The ratchets are cut off");
     yield decoded[0];
     offset += decoded[1];
   }

@@ -2,6 +2,7 @@
  * Validation of a ratchet tree that came with a Welcome (RFC 9420 §12.4.3.1, with §7.3, §7.8 and §7.9.2). Our own:
  * ts-mls 1.6.4 compares whole unmerged_leaves lists where membership is meant, and so refuses valid trees.
  */
+import "./mls_packages.ts";
 import type {
   AuthenticationService,
   CiphersuiteImpl,
