@@ -46,6 +46,8 @@ export interface ListenOptions {
 export interface Listener extends AsyncDisposable {
   /** Where it listens, with the real port. */
   readonly address: NetAddress;
+  /** UDP receive buffer that the kernel reports (Linux: twice what was asked for); null where it cannot be raised. */
+  readonly udpBufferBytes?: number | null;
   /** False once it was stopped or has failed. */
   readonly accepting: boolean;
   /** New connections as they finish their handshake; ends at stopAccepting or close. To be iterated once. */
