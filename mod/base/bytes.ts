@@ -4,6 +4,9 @@ import { timingSafeEqual } from "node:crypto";
 /** A byte string that owns an ordinary (not shared) buffer, as WebCrypto and streams want it. */
 export type Bytes = Uint8Array<ArrayBuffer>;
 
+/** What WebCrypto gives at once. */
+const RANDOM_BYTES_MAX = 65_536;
+
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
@@ -49,7 +52,11 @@ export function equalConstantTime(a: Uint8Array, b: Uint8Array): boolean {
 
 /** `length` bytes from the operating system's random source. */
 export function randomBytes(length: number): Bytes {
-  return crypto.getRandomValues(new Uint8Array(length));
+  const bytes = new Uint8Array(length);
+  for (let offset = 0; offset < length; offset += RANDOM_BYTES_MAX) {
+    crypto.getRandomValues(bytes.subarray(offset, offset + RANDOM_BYTES_MAX));
+  }
+  return bytes;
 }
 
 /** SHA-256 (32 bytes). */

@@ -53,19 +53,14 @@ function tellWhatIsThere(server: RunningServer, { settings }: Loaded, terminal: 
   for (const thing of server.made) log.info(`made ${thing}`);
   const { port, hostname } = server.address;
   const host = hostname === "0.0.0.0" ? "127.0.0.1" : hostname === "::" ? "[::1]" : hostname;
-  log.info("ready", {
-    listen: `${hostname}:${port}`,
-    fingerprint: server.fingerprint,
-    ...(server.metricsAddress
-      ? { metrics: `http://${server.metricsAddress.hostname}:${server.metricsAddress.port}` }
-      : {}),
-  });
   if (server.made.length === 0) return;
+  const metrics = server.metricsAddress;
   const managed = settings.authToken === null;
   const token = managed ? ` --auth-token-file ${settings.dataDir}/secrets/auth-token` : "";
   const ca = settings.tlsCert === null ? ` --ca ${settings.dataDir}/tls/ca.pem` : "";
   terminal.out(
     `\nThe server is running. Its certificate's fingerprint is\n  ${server.fingerprint}\n` +
+      (metrics ? `Metrics and health are at\n  http://${metrics.hostname}:${metrics.port}/metrics\n` : "") +
       `Try it from another terminal:\n  ${terminal.invocation.client} --server ${host}:${port}${ca}${token} --ping\n\n`,
   );
 }

@@ -4,7 +4,7 @@
  * the replies are not read, the stream is not read either.
  */
 import { maskAddress } from "../base/address.ts";
-import { QpqError } from "../base/errors.ts";
+import { messageOf, QpqError } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 import { CLOSE_CODES, type CloseCode } from "../protocol/close_codes.ts";
 import { type Frame, FrameDecoder, FrameError } from "../protocol/frame.ts";
@@ -15,12 +15,15 @@ import type { ConnectionState, RequestContext, ServerContext } from "./context.t
 import { dispatch, errorFrame, readRequest } from "./dispatch.ts";
 import { OWN_STREAM_HANDLERS } from "./handlers/table.ts";
 import type { OwnStreamHandler } from "./handlers/types.ts";
+import { MemoryShare } from "./memory_budget.ts";
 import type { LiveConnection } from "./registry.ts";
 
 const log = logger("server");
 
 /** Largest request body before a login. */
 const ANONYMOUS_BODY_BYTES_MAX = 16 << 10;
+/** Between two notes that a session is in use. */
+const TOUCH_MS = 3_600_000;
 /** A connection whose session ended by its own request has this long to read the reply. */
 const LINGER_MS = 1_000;
 /** A connection that has not said Hello is closed after this time. */
@@ -84,6 +87,7 @@ export class ServerConnection implements ConnectionState, LiveConnection {
   loggedIn(): void {
     this.#cancelTimer();
     this.#server.registry.loggedIn(this);
+    this.#touchLater();
   }
 
   close(code: CloseCode): void {
@@ -93,7 +97,17 @@ export class ServerConnection implements ConnectionState, LiveConnection {
   /** The session ended by a request on this connection: nothing more is served, its reply may still leave. */
   endSession(): void {
     this.sessionEnded = true;
+    this.#cancelTimer();
     this.#cancelTimer = this.#server.clock.after(LINGER_MS, () => this.close("sessionEnded"));
+  }
+
+  /** A session in use is no idle one, and one that is too old ends although it is in use. */
+  #touchLater(): void {
+    this.#cancelTimer = this.#server.clock.after(TOUCH_MS, () => {
+      this.#server.authenticator.touch(this.auth)
+        .catch((error) => log.error("touching a session failed: {error}", { error: messageOf(error) }));
+      this.#touchLater();
+    });
   }
 
   /** Hello has to come in time, then a login. */
@@ -115,6 +129,7 @@ export class ServerConnection implements ConnectionState, LiveConnection {
     });
     const decoder = new FrameDecoder((code) => this.#bodyBytesMax(code));
     const answering = new Set<number>();
+    using buffered = new MemoryShare(this.#server.memory);
     let first = true;
     try {
       for (let chunk = await stream.read(); chunk; chunk = await stream.read()) {
@@ -141,6 +156,7 @@ export class ServerConnection implements ConnectionState, LiveConnection {
           }
           first = false;
         }
+        buffered.set(decoder.bufferedBytes);
         await writer.drained();
       }
       await this.#allAnswered(answering);
@@ -159,7 +175,10 @@ export class ServerConnection implements ConnectionState, LiveConnection {
     this.#inFlight++;
     this.#server.requestsInFlight.begin();
     to.answering.add(frame.requestId);
+    const { length } = frame.body;
+    this.#server.memory.add(length);
     const reply = await dispatch(this.#context, method, frame);
+    this.#server.memory.add(-length);
     to.writer.write(reply);
     to.answering.delete(frame.requestId);
     this.#inFlight--;

@@ -10,6 +10,7 @@ import type { CloseCode } from "../protocol/close_codes.ts";
 import type { Store } from "../store/store.ts";
 import type { Certificates } from "./certificates.ts";
 import type { Limits } from "./limits.ts";
+import type { MemoryBudget } from "./memory_budget.ts";
 import type { Registry } from "./registry.ts";
 import type { RequestsInFlight } from "./requests_in_flight.ts";
 
@@ -26,6 +27,7 @@ export interface ServerContext {
   readonly blobs: Blobs;
   readonly certificates: Certificates;
   readonly limits: Limits;
+  readonly memory: MemoryBudget;
   readonly registry: Registry;
   readonly requestsInFlight: RequestsInFlight;
   /** Shutting down: nothing new is begun. */

@@ -4,9 +4,9 @@
  */
 import { hostname, networkInterfaces } from "node:os";
 import { limitKey, maskAddress, type NetAddress } from "../base/address.ts";
-import { type Clock, systemClock } from "../base/clock.ts";
+import { type Clock, delay, systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
-import { logger } from "../base/log.ts";
+import { hideInLogs, logger } from "../base/log.ts";
 import { VERSION } from "../base/version.ts";
 import type { Settings } from "../config/options.ts";
 import { Authenticator } from "../auth/authenticator.ts";
@@ -19,6 +19,7 @@ import { KeyPackages } from "../delivery/keypackages.ts";
 import { Delivery, type DeliveryLimits } from "../delivery/queues.ts";
 import { type Check, type HealthServer, startHealthServer } from "../observe/health.ts";
 import { Metrics } from "../observe/metrics.ts";
+import { watchEventLoop } from "../observe/process_metrics.ts";
 import { CLOSE_CODES } from "../protocol/close_codes.ts";
 import { METHODS } from "../protocol/methods.ts";
 import { BlobFiles } from "../store/blob_files.ts";
@@ -30,6 +31,7 @@ import { ServerConnection } from "./connection.ts";
 import type { ServerContext } from "./context.ts";
 import { prepareDataFolder } from "./data_folder.ts";
 import { LIMIT_NAMES, Limits } from "./limits.ts";
+import { MemoryBudget } from "./memory_budget.ts";
 import { noticeMaker } from "./notices.ts";
 import { Registry } from "./registry.ts";
 import { RequestsInFlight } from "./requests_in_flight.ts";
@@ -64,6 +66,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
   await using cleanup = new AsyncDisposableStack();
   const clock = options.clock ?? systemClock;
   const secrets = await prepareDataFolder(settings, { mayMakeSecrets: !settings.production });
+  hideInLogs([...secrets.authTokens, ...secrets.dbKeys].filter((secret) => secret !== ""));
   warnOfInsecureModes(secrets);
 
   const metrics = new Metrics({
@@ -151,17 +154,20 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     blobs,
     certificates,
     limits,
+    memory: new MemoryBudget(settings.limits.memoryBytesMax),
     registry,
     requestsInFlight,
     draining: false,
   };
   const listener = cleanup.use(startListener(context));
   registerGauges(context);
+  cleanup.defer(watchEventLoop(metrics.registry, clock));
   const health = settings.metricsEnabled
     ? await startHealthServer({
       listen: settings.metricsListen,
       metrics,
       checks: () => readiness(context, { listener, expiry }),
+      clock,
     })
     : null;
   cleanup.defer(() => health?.close());
@@ -193,6 +199,9 @@ export async function initDataFolder(settings: Settings, clock: Clock): Promise<
   return [...secrets.made, ...certificates.made];
 }
 
+/** Between the last reply and the end of its connection. */
+const LAST_REPLIES_MS = 100;
+
 /** OPAQUE jobs that may wait for a worker: some seconds of work. */
 const OPAQUE_PENDING_MAX = 1024;
 
@@ -205,6 +214,8 @@ function startListener(context: ServerContext): Listener {
     idleTimeoutMs: settings.idleTimeoutMs,
     streamsMax: settings.limits.streamsMax,
     handshakesMax: settings.limits.handshakesMax,
+    handshakesPerSecondMax: settings.limits.handshakeRate,
+    udpBufferBytesWanted: settings.udpBufferBytes,
     onHandshakeFailure: (kind) => metrics.handshakeFailure(kind),
   });
   acceptAll(context, listener).catch((error) =>
@@ -243,15 +254,18 @@ async function shutDown(
   });
   await Promise.race([context.requestsInFlight.idle(), timeout]);
   cancel();
+  // Closing a connection drops what QUIC has not sent yet: the last replies get a moment of real time.
+  await delay(systemClock, LAST_REPLIES_MS);
   context.registry.closeAll("shuttingDown");
   await parts.running.disposeAsync();
   log.info("stopped");
 }
 
-function registerGauges({ store, metrics, registry, delivery, certificates }: ServerContext): void {
+function registerGauges({ store, metrics, registry, delivery, certificates, memory }: ServerContext): void {
   metrics.onCollect(async () => {
     metrics.connections.set(registry.count);
     metrics.sessions.set(registry.loggedInCount);
+    metrics.sendQueueBytes.set(memory.used);
     metrics.waiters.set(delivery.waiters.count);
     metrics.subscribers.set(delivery.subscriptionCount);
     metrics.certificateExpirySeconds.set(certificates.info.notAfter / 1000);

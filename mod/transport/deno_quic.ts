@@ -62,7 +62,7 @@ class DenoQuicListener implements Listener {
     this.#endpoint = new Deno.QuicEndpoint({ hostname: options.hostname, port: options.port });
     const { hostname, port } = this.#endpoint.addr;
     this.address = { hostname, port };
-    this.udpBufferBytes = raiseUdpBuffers(port, UDP_BUFFER_BYTES);
+    this.udpBufferBytes = raiseUdpBuffers(port, options.udpBufferBytesWanted ?? UDP_BUFFER_BYTES);
     try {
       this.replaceCertificate(options.certificate);
     } catch (error) {

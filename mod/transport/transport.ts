@@ -38,6 +38,8 @@ export interface ListenOptions {
   readonly handshakeTimeoutMs?: number;
   /** Handshakes begun in a second, all addresses together; more are refused in the same way. No limit by default. */
   readonly handshakesPerSecondMax?: number;
+  /** Asked of the operating system for the UDP socket. Default: 4 MiB. */
+  readonly udpBufferBytesWanted?: number;
   /** Called for every handshake that failed or was refused; never throws. */
   readonly onHandshakeFailure?: (kind: "refused" | "failed", error?: unknown) => void;
 }

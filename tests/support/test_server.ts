@@ -12,8 +12,6 @@ export interface TestServerOptions {
   readonly clock?: Clock;
   /** Use this data folder and leave it there. Default: a temporary one. */
   readonly dataDir?: string;
-  /** Fixed port, for a restart that clients find again. Default: any. */
-  readonly port?: number;
 }
 
 /** A running server and what a client needs to reach it. */
@@ -34,7 +32,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
   const dataDir = options.dataDir ?? await Deno.makeTempDir({ prefix: "qpq-server-" });
   const flags = {
     "data-dir": dataDir,
-    listen: `127.0.0.1:${options.port ?? 0}`,
+    listen: "127.0.0.1:0",
     "metrics-enabled": "true",
     "metrics-listen": "127.0.0.1:0",
     "opaque-workers": "1",

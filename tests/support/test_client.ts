@@ -1,0 +1,110 @@
+/** A logged-in device on its own connection to a test server, below the level of groups and state. */
+import { parseFingerprint } from "../../mod/transport/fingerprint.ts";
+import { fromHex, randomBytes } from "../../mod/base/bytes.ts";
+import { type DeviceId, randomId } from "../../mod/base/ids.ts";
+import type { ClientConnection } from "../../mod/client/connection.ts";
+import { connectServer, type ServerLink } from "../../mod/client/identity.ts";
+import {
+  login,
+  makeDevice,
+  type OwnAccount,
+  type OwnDevice,
+  register,
+  resume,
+} from "../../mod/client/session.ts";
+import type { SessionId } from "../../mod/base/ids.ts";
+import type { EnqueueResponse } from "../../mod/protocol/qpq_pb.ts";
+import { connect } from "../../mod/transport/deno_quic.ts";
+import type { Connection } from "../../mod/transport/transport.ts";
+import { RawStream } from "./raw_stream.ts";
+import type { TestServer } from "./test_server.ts";
+
+/** Where a server is and what admits to it: a TestServer, or one in another process. */
+export type Reachable = Pick<TestServer, "hostname" | "port" | "fingerprint" | "accessToken">;
+
+/** Every test account's password. */
+export const PASSWORD = "correct horse battery staple";
+
+/** A link, and the transport under it. */
+export type TestLink = ServerLink & { readonly transport: Connection };
+
+/** A connection that said Hello; with the access token unless told otherwise. */
+export async function connectTo(
+  server: Reachable,
+  options: { accessToken?: string } = {},
+): Promise<TestLink> {
+  let transport: Connection;
+  const link = await connectServer({
+    server: { hostname: server.hostname, port: server.port },
+    choice: { fingerprint: parseFingerprint(server.fingerprint)! },
+    accessToken: options.accessToken ?? server.accessToken,
+    connect: async (to) => transport = await connect(to),
+  });
+  return { ...link, transport: transport! };
+}
+
+/** A logged-in device. */
+export class TestClient implements AsyncDisposable {
+  constructor(
+    readonly link: TestLink,
+    readonly own: { account: OwnAccount; device: OwnDevice; sessionId: SessionId },
+  ) {}
+
+  get connection(): ClientConnection {
+    return this.link.connection;
+  }
+
+  get deviceId(): Uint8Array {
+    return fromHex(this.own.device.deviceId);
+  }
+
+  get accountId(): Uint8Array {
+    return fromHex(this.own.account.accountId);
+  }
+
+  /** Another stream of this logged-in connection, to write frames by hand. */
+  async rawStream(): Promise<RawStream> {
+    return new RawStream(this.link.transport, await this.link.transport.openStream());
+  }
+
+  /** Enqueues one payload. */
+  enqueue(
+    to: readonly Uint8Array[],
+    message: { payload: Uint8Array; messageId?: Uint8Array; ttlS?: number },
+  ): Promise<EnqueueResponse> {
+    return this.connection.call("enqueue", {
+      messageId: message.messageId ?? randomBytes(16),
+      parts: [{ payload: message.payload, recipients: [...to] }],
+      ttlS: message.ttlS ?? 0,
+    });
+  }
+
+  /** The same device on a new connection, by Resume. */
+  async again(server: Reachable): Promise<TestClient> {
+    const link = await connectTo(server, { accessToken: "" });
+    await resume(link, this.own);
+    return new TestClient(link, this.own);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.link.connection[Symbol.asyncDispose]();
+  }
+}
+
+/** Registers `userName` and logs its first device in. */
+export async function newAccount(server: Reachable, userName: string): Promise<TestClient> {
+  const link = await connectTo(server);
+  await register(link, { userName, password: PASSWORD });
+  return await loginOn(link, userName);
+}
+
+/** Logs another device of `userName` in. */
+export async function newDevice(server: Reachable, userName: string): Promise<TestClient> {
+  return await loginOn(await connectTo(server), userName);
+}
+
+async function loginOn(link: TestLink, userName: string): Promise<TestClient> {
+  const device = await makeDevice(`test ${randomId<DeviceId>().slice(0, 4)}`);
+  const { account, sessionId } = await login(link, { userName, password: PASSWORD, device });
+  return new TestClient(link, { account, device, sessionId });
+}
