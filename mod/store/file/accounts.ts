@@ -89,8 +89,8 @@ function credentialFields(credential: Credential) {
   return {
     suiteId: credential.suiteId,
     setupId: credential.setupId,
-    record: copy(credential.record),
-    wrappedAccountKey: copy(credential.wrappedAccountKey),
+    record: credential.record,
+    wrappedAccountKey: credential.wrappedAccountKey,
   };
 }
 
@@ -113,7 +113,7 @@ export function createAccount(
     accountId: account.accountId,
     userName: account.userName,
     ...credentialFields(account.credential),
-    accountKey: copy(account.accountKey),
+    accountKey: account.accountKey,
     createdAt: account.now,
     enabled: true,
   });
@@ -134,7 +134,7 @@ function resetAccount(
   state.put(accounts, {
     ...row,
     ...credentialFields(account.credential),
-    accountKey: copy(account.accountKey),
+    accountKey: account.accountKey,
   });
   return { status: "created", accountId: row.accountId };
 }
@@ -211,6 +211,11 @@ export function block(state: State, row: BlockRow, max: number): boolean {
 /** See {@link AccountStore.unblock}. */
 export function unblock(state: State, row: BlockRow): void {
   state.remove(state.accounts.blocks, state.accounts.blocks.keyOf(row));
+}
+
+/** See {@link AccountStore.listBlocks}. */
+export function listBlocks(state: State, accountId: AccountId): AccountId[] {
+  return [...state.accountIndex.blockedBy(accountId)];
 }
 
 /** See {@link AccountStore.createInvitation}. Expired ones are cleared away here: they have no verb of their own. */

@@ -126,7 +126,7 @@ function addPackage(
   const { suite, notAfter, lastResort } = keyPackage;
   const former = lastResort ? state.keyPackageIndex.supply(deviceId, suite).lastResort : null;
   if (former !== null) markSeen(state, state.keyPackages.packages.get(former)!);
-  const row = { ref, deviceId, suite, bytes: copy(keyPackage.bytes), notAfter, lastResort };
+  const row = { ref, deviceId, suite, bytes: keyPackage.bytes, notAfter, lastResort };
   state.put(state.keyPackages.packages, row);
 }
 

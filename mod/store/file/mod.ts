@@ -6,20 +6,18 @@
  */
 import { copy, hex } from "../../base/bytes.ts";
 import { messageOf, QpqError } from "../../base/errors.ts";
-import type { AccountId, DeviceId } from "../../base/ids.ts";
+import type { DeviceId } from "../../base/ids.ts";
 import { logger } from "../../base/log.ts";
 import {
   type AccountStore,
   type BlobStore,
   type Entry,
   type KeyPackageStore,
-  type OpaqueSetup,
   type OpenOptions,
   type QueueStore,
   type ServerStore,
   type SessionStore,
   type Store,
-  type StoreCounts,
   StoreOpenError,
 } from "../store.ts";
 import * as accounts from "./accounts.ts";
@@ -31,7 +29,7 @@ import type { Journal } from "./journal.ts";
 import * as keyPackages from "./keypackages.ts";
 import * as queues from "./queues.ts";
 import { JOURNAL_FOLDER, openJournal } from "./recovery.ts";
-import { findMark, findSetups, initSetup, putMark } from "./server_rows.ts";
+import { countAll, findSetups, initSetup, writeMark } from "./server_rows.ts";
 import * as sessions from "./sessions.ts";
 import type { State } from "./state.ts";
 
@@ -91,6 +89,14 @@ function cannotOpen(folder: string, cause: unknown): StoreOpenError {
   return new StoreOpenError("failed", folder, `Cannot open ${folder}: ${messageOf(cause)}`, { cause });
 }
 
+/** A copy of plain data that shares no buffer with it. */
+function deepCopy<Data>(data: Data): Data {
+  if (data instanceof Uint8Array) return copy(data) as Data;
+  if (Array.isArray(data)) return data.map(deepCopy) as Data;
+  if (typeof data !== "object" || data === null) return data;
+  return Object.fromEntries(Object.entries(data).map(([name, value]) => [name, deepCopy(value)])) as Data;
+}
+
 function toEntry({ seq, body }: queues.FoundEntry, payload: Uint8Array): Entry {
   const { kind, entryId, senderAccount, senderDevice, acceptedAt, expiresAt } = body;
   return { seq, kind, entryId, senderAccount, senderDevice, payload, acceptedAt, expiresAt };
@@ -120,11 +126,16 @@ export class FileStore implements Store {
     this.#compaction = new Compaction({ state, journal, committer: this.#committer, segmentBytes });
   }
 
-  #run<Result>(verb: (state: State) => Result): Promise<Result> {
+  /** Queues a verb with copies of its arguments: the caller may use its buffers again at once. */
+  #run<Args extends unknown[], Result>(
+    verb: (state: State, ...args: Args) => Result,
+    ...args: Args
+  ): Promise<Result> {
     if (this.#closed) {
       return Promise.reject(new QpqError("storeUnavailable", "Cannot use a store that is closed"));
     }
-    return this.#committer.run(() => verb(this.#state));
+    const owned = deepCopy(args);
+    return this.#committer.run(() => verb(this.#state, ...owned));
   }
 
   #committed(devices: readonly DeviceId[]): void {
@@ -139,61 +150,53 @@ export class FileStore implements Store {
     }
   }
 
-  createAccount: AccountStore["createAccount"] = (account) =>
-    this.#run((state) => accounts.createAccount(state, account));
+  createAccount: AccountStore["createAccount"] = (account) => this.#run(accounts.createAccount, account);
   findAccountByName: AccountStore["findAccountByName"] = (userName) =>
-    this.#run((state) => accounts.findAccountByName(state, userName));
-  findAccount: AccountStore["findAccount"] = (accountId) =>
-    this.#run((state) => accounts.findAccount(state, accountId));
+    this.#run(accounts.findAccountByName, userName);
+  findAccount: AccountStore["findAccount"] = (accountId) => this.#run(accounts.findAccount, accountId);
   changeCredential: AccountStore["changeCredential"] = (change) =>
-    this.#run((state) => accounts.changeCredential(state, change));
-  deleteAccount: AccountStore["deleteAccount"] = (accountId) =>
-    this.#run((state) => accounts.deleteAccount(state, accountId));
+    this.#run(accounts.changeCredential, change);
+  deleteAccount: AccountStore["deleteAccount"] = (accountId) => this.#run(accounts.deleteAccount, accountId);
   setAccountEnabled: AccountStore["setAccountEnabled"] = (accountId, enabled) =>
-    this.#run((state) => accounts.setAccountEnabled(state, accountId, enabled));
+    this.#run(accounts.setAccountEnabled, accountId, enabled);
   block: AccountStore["block"] = (accountId, blocked, max) =>
-    this.#run((state) => accounts.block(state, { accountId, blocked }, max));
+    this.#run(accounts.block, { accountId, blocked }, max);
   unblock: AccountStore["unblock"] = (accountId, blocked) =>
-    this.#run((state) => accounts.unblock(state, { accountId, blocked }));
-  listBlocks: AccountStore["listBlocks"] = (accountId) =>
-    this.#run((state): AccountId[] => [...state.accountIndex.blockedBy(accountId)]);
+    this.#run(accounts.unblock, { accountId, blocked });
+  listBlocks: AccountStore["listBlocks"] = (accountId) => this.#run(accounts.listBlocks, accountId);
   createInvitation: AccountStore["createInvitation"] = (invitation) =>
-    this.#run((state) => accounts.createInvitation(state, invitation));
+    this.#run(accounts.createInvitation, invitation);
   hasInvitation: AccountStore["hasInvitation"] = (sha256, now) =>
-    this.#run((state) => accounts.hasInvitation(state, sha256, now));
+    this.#run(accounts.hasInvitation, sha256, now);
 
-  createSession: SessionStore["createSession"] = (session) =>
-    this.#run((state) => sessions.createSession(state, session));
-  findSession: SessionStore["findSession"] = (sessionId) =>
-    this.#run((state) => sessions.findSession(state, sessionId));
+  createSession: SessionStore["createSession"] = (session) => this.#run(sessions.createSession, session);
+  findSession: SessionStore["findSession"] = (sessionId) => this.#run(sessions.findSession, sessionId);
   touchSession: SessionStore["touchSession"] = (sessionId, now) =>
-    this.#run((state) => sessions.touchSession(state, sessionId, now));
-  endSession: SessionStore["endSession"] = (sessionId) =>
-    this.#run((state) => sessions.endSession(state, sessionId));
+    this.#run(sessions.touchSession, sessionId, now);
+  endSession: SessionStore["endSession"] = (sessionId) => this.#run(sessions.endSession, sessionId);
   expireSessions: SessionStore["expireSessions"] = (idleBefore, createdBefore, limit) =>
-    this.#run((state) => sessions.expireSessions(state, { idleBefore, createdBefore, limit }));
-  listDevices: SessionStore["listDevices"] = (accountId) =>
-    this.#run((state) => sessions.listDevices(state, accountId));
+    this.#run(sessions.expireSessions, { idleBefore, createdBefore, limit });
+  listDevices: SessionStore["listDevices"] = (accountId) => this.#run(sessions.listDevices, accountId);
   signDevice: SessionStore["signDevice"] = (accountId, deviceId, signature) =>
-    this.#run((state) => sessions.signDevice(state, { accountId, deviceId }, signature));
+    this.#run(sessions.signDevice, { accountId, deviceId }, signature);
   revokeDevice: SessionStore["revokeDevice"] = (accountId, deviceId, notice, now) =>
-    this.#run((state) => sessions.revokeDevice(state, { accountId, deviceId }, { notice, now }));
+    this.#run(sessions.revokeDevice, { accountId, deviceId }, { notice, now });
   expireDevices: SessionStore["expireDevices"] = (idleBefore, limit) =>
-    this.#run((state) => sessions.expireDevices(state, idleBefore, limit));
+    this.#run(sessions.expireDevices, idleBefore, limit);
 
   uploadKeyPackages: KeyPackageStore["uploadKeyPackages"] = (upload) =>
-    this.#run((state) => keyPackages.uploadKeyPackages(state, upload));
+    this.#run(keyPackages.uploadKeyPackages, upload);
   countKeyPackages: KeyPackageStore["countKeyPackages"] = (deviceId, now) =>
-    this.#run((state) => keyPackages.countKeyPackages(state, deviceId, now));
+    this.#run(keyPackages.countKeyPackages, deviceId, now);
   claimKeyPackages: KeyPackageStore["claimKeyPackages"] = (claim) =>
-    this.#run((state) => keyPackages.claimKeyPackages(state, claim));
+    this.#run(keyPackages.claimKeyPackages, claim);
   expireKeyPackages: KeyPackageStore["expireKeyPackages"] = (now, limit) =>
-    this.#run((state) => keyPackages.expireKeyPackages(state, now, limit));
+    this.#run(keyPackages.expireKeyPackages, now, limit);
 
-  enqueue: QueueStore["enqueue"] = (message) => this.#run((state) => queues.enqueue(state, message));
+  enqueue: QueueStore["enqueue"] = (message) => this.#run(queues.enqueue, message);
 
   fetchAfter: QueueStore["fetchAfter"] = async (fetch) => {
-    const first = this.#run((state) => queues.findEntries(state, fetch));
+    const first = this.#run(queues.findEntries, fetch);
     const answer = this.#readFound(fetch, first);
     this.#fetches.add(answer);
     try {
@@ -221,14 +224,12 @@ export class FileStore implements Store {
     return this.#committer.run(() => queues.findEntries(this.#state, fetch));
   }
 
-  ack: QueueStore["ack"] = (deviceId, through) => this.#run((state) => queues.ack(state, deviceId, through));
-  cursor: QueueStore["cursor"] = (deviceId) => this.#run((state) => queues.cursorOf(state, deviceId));
-  expireEntries: QueueStore["expireEntries"] = (now, limit) =>
-    this.#run((state) => queues.expireEntries(state, now, limit));
+  ack: QueueStore["ack"] = (deviceId, through) => this.#run(queues.ack, deviceId, through);
+  cursor: QueueStore["cursor"] = (deviceId) => this.#run(queues.cursorOf, deviceId);
+  expireEntries: QueueStore["expireEntries"] = (now, limit) => this.#run(queues.expireEntries, now, limit);
   expireMessageIds: QueueStore["expireMessageIds"] = (before, limit) =>
-    this.#run((state) => queues.expireMessageIds(state, before, limit));
-  expireGuards: QueueStore["expireGuards"] = (before, limit) =>
-    this.#run((state) => queues.expireGuards(state, before, limit));
+    this.#run(queues.expireMessageIds, before, limit);
+  expireGuards: QueueStore["expireGuards"] = (before, limit) => this.#run(queues.expireGuards, before, limit);
 
   onEnqueued: QueueStore["onEnqueued"] = (listener) => {
     const own = (devices: readonly DeviceId[]) => listener(devices);
@@ -237,35 +238,17 @@ export class FileStore implements Store {
   };
 
   putBlobReference: BlobStore["putBlobReference"] = (reference) =>
-    this.#run((state) => blobs.putBlobReference(state, reference));
-  findBlob: BlobStore["findBlob"] = (hash, now) => this.#run((state) => blobs.findBlob(state, hash, now));
+    this.#run(blobs.putBlobReference, reference);
+  findBlob: BlobStore["findBlob"] = (hash, now) => this.#run(blobs.findBlob, hash, now);
   deleteBlobReference: BlobStore["deleteBlobReference"] = (hash, owner) =>
-    this.#run((state) => blobs.deleteBlobReference(state, hash, owner));
-  expireBlobs: BlobStore["expireBlobs"] = (now, limit) =>
-    this.#run((state) => blobs.expireBlobs(state, now, limit));
-  unreferencedBlobs: BlobStore["unreferencedBlobs"] = (hashes) =>
-    this.#run((state) => blobs.unreferencedBlobs(state, hashes));
+    this.#run(blobs.deleteBlobReference, hash, owner);
+  expireBlobs: BlobStore["expireBlobs"] = (now, limit) => this.#run(blobs.expireBlobs, now, limit);
+  unreferencedBlobs: BlobStore["unreferencedBlobs"] = (hashes) => this.#run(blobs.unreferencedBlobs, hashes);
 
-  opaqueSetups: ServerStore["opaqueSetups"] = () => this.#run((state): OpaqueSetup[] => findSetups(state));
-  initOpaqueSetup: ServerStore["initOpaqueSetup"] = (setup) => this.#run((state) => initSetup(state, setup));
-  writeMark: ServerStore["writeMark"] = (now) =>
-    this.#run((state) => {
-      const former = findMark(state);
-      putMark(state, now);
-      return former;
-    });
-
-  counts(): Promise<StoreCounts> {
-    return this.#run((state) => ({
-      accounts: state.accounts.accounts.size,
-      devices: state.sessionIndex.deviceCount,
-      queueEntries: state.queues.entries.size,
-      queueBytes: state.queueIndex.queueBytes,
-      keyPackages: state.keyPackageIndex.packageCount,
-      blobs: state.blobIndex.blobCount,
-      blobBytes: state.blobIndex.blobBytes,
-    }));
-  }
+  opaqueSetups: ServerStore["opaqueSetups"] = () => this.#run(findSetups);
+  initOpaqueSetup: ServerStore["initOpaqueSetup"] = (setup) => this.#run(initSetup, setup);
+  writeMark: ServerStore["writeMark"] = (now) => this.#run(writeMark, now);
+  counts: ServerStore["counts"] = () => this.#run(countAll);
 
   diskBytes(): Promise<number> {
     return this.#run(() => this.#journal.diskBytes);

@@ -1,5 +1,5 @@
 /** Delivery queues in memory: verbs of {@link QueueStore}. Tables and indexes are in queue_index.ts. */
-import { copy, equal } from "../../base/bytes.ts";
+import { equal } from "../../base/bytes.ts";
 import type { AccountId, DeviceId } from "../../base/ids.ts";
 import type {
   Accepted,
@@ -127,7 +127,7 @@ function moveGuard(state: State, guard: CommitGuard, now: number): void {
   state.put(state.queues.guards, {
     groupId: guard.groupId,
     epoch: guard.epoch + 1,
-    tokenSha256: copy(guard.nextTokenSha256),
+    tokenSha256: guard.nextTokenSha256,
     usedAt: now,
   });
 }
@@ -142,7 +142,7 @@ function remember(state: State, message: NewMessage, recipients: readonly Recipi
     senderAccount,
     messageId,
     senderDevice,
-    requestSha256: copy(message.requestSha256),
+    requestSha256: message.requestSha256,
     recipients: recipients.map((status) => STATUS_LETTERS[status]).join(""),
     acceptedAt: message.now,
     expiresAt: message.expiresAt,
@@ -209,7 +209,7 @@ export function enqueueNotice(state: State, deviceId: DeviceId, notice: ServerNo
     expiresAt: notice.expiresAt,
     length: notice.payload.length,
   });
-  state.stagePayload(numberKey(body.bodyId), copy(notice.payload));
+  state.stagePayload(numberKey(body.bodyId), notice.payload);
   addEntry(state, queue, body);
 }
 

@@ -1,6 +1,6 @@
-/** The server's own rows in memory: OPAQUE setups and the clock mark of {@link ServerStore}. */
+/** The server's own rows in memory: OPAQUE setups, the clock mark and the numbers of {@link ServerStore}. */
 import { copy } from "../../base/bytes.ts";
-import type { OpaqueSetup, ServerStore } from "../store.ts";
+import type { OpaqueSetup, ServerStore, StoreCounts } from "../store.ts";
 import type { State } from "./state.ts";
 
 const MARK = "mark";
@@ -20,17 +20,30 @@ export function initSetup(
   const added = state.setups.size === 0;
   if (added) {
     const { suiteId, createdAt } = setup;
-    state.put(state.setups, { setupId: 1, suiteId, secret: copy(setup.secret), createdAt, retiredAt: null });
+    state.put(state.setups, { setupId: 1, suiteId, secret: setup.secret, createdAt, retiredAt: null });
   }
   return { setups: findSetups(state), added };
 }
 
-/** The last mark. */
-export function findMark(state: State): number | null {
-  return state.meta.get(MARK)?.number ?? null;
+/**
+ * See {@link ServerStore.writeMark}. Always a change, also when the mark is the same: it is there to find out
+ * whether the disk can be written.
+ */
+export function writeMark(state: State, now: number): number | null {
+  const former = state.meta.get(MARK)?.number ?? null;
+  state.put(state.meta, { name: MARK, number: now, bytes: null });
+  return former;
 }
 
-/** Always a change, also when the mark is the same: it is there to find out whether the disk can be written. */
-export function putMark(state: State, now: number): void {
-  state.put(state.meta, { name: MARK, number: now, bytes: null });
+/** See {@link ServerStore.counts}. */
+export function countAll(state: State): StoreCounts {
+  return {
+    accounts: state.accounts.accounts.size,
+    devices: state.sessionIndex.deviceCount,
+    queueEntries: state.queues.entries.size,
+    queueBytes: state.queueIndex.queueBytes,
+    keyPackages: state.keyPackageIndex.packageCount,
+    blobs: state.blobIndex.blobCount,
+    blobBytes: state.blobIndex.blobBytes,
+  };
 }

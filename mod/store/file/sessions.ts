@@ -59,7 +59,9 @@ export class SessionIndex {
       if (after) add(this.#devices, after.accountId, after.deviceId);
     };
     tables.sessions.onChange = (before, after) => {
-      if (before && !after) drop(this.#sessions, before.deviceId, before.sessionId);
+      if (before && before.deviceId !== after?.deviceId) {
+        drop(this.#sessions, before.deviceId, before.sessionId);
+      }
       if (after) add(this.#sessions, after.deviceId, after.sessionId);
       if (after && !after.ended) this.live.add(after.sessionId);
       else if (before) this.live.delete(before.sessionId);
@@ -132,7 +134,7 @@ function addDevice(state: State, session: NewSession): void {
   state.put(state.sessions.devices, {
     deviceId,
     accountId,
-    deviceKey: copy(session.deviceKey),
+    deviceKey: session.deviceKey,
     name: session.deviceName,
     accountSignature: null,
     createdAt: now,
@@ -219,7 +221,7 @@ export function signDevice(
 ): boolean {
   const device = activeDevice(state, which.deviceId);
   if (device?.accountId !== which.accountId) return false;
-  state.put(state.sessions.devices, { ...device, accountSignature: copy(signature) });
+  state.put(state.sessions.devices, { ...device, accountSignature: signature });
   return true;
 }
 

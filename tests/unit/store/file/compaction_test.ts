@@ -1,5 +1,5 @@
 /** Snapshots: what they keep, that verbs go on meanwhile, and a crash between any two steps. */
-import { deepEqual as equal, ok } from "node:assert/strict";
+import { deepStrictEqual as equal, ok } from "node:assert/strict";
 import { randomBytes } from "../../../../mod/base/bytes.ts";
 import type { FileStore } from "../../../../mod/store/file/mod.ts";
 import {

@@ -1,5 +1,5 @@
 /** A disk that fails: verbs are refused and undone, reads go on, and it works again when the disk does. */
-import { deepEqual as equal, rejects } from "node:assert/strict";
+import { deepStrictEqual as equal, rejects } from "node:assert/strict";
 import { addPerson, HookedDisk, KEY, message, NOW, osError, TempFolder, texts } from "./support.ts";
 
 const FAULTS = [

@@ -1,5 +1,5 @@
 /** The file store as a whole: what is there after a restart, sharing batches, keys, bounds. */
-import { deepEqual as equal, rejects } from "node:assert/strict";
+import { deepStrictEqual as equal, rejects } from "node:assert/strict";
 import { hex } from "../../../../mod/base/bytes.ts";
 import type { AccountId } from "../../../../mod/base/ids.ts";
 import { StoreOpenError } from "../../../../mod/store/store.ts";

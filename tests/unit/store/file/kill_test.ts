@@ -1,5 +1,5 @@
 /** kill -9 of a process that writes: everything that it acknowledged is there, in order and once. */
-import { deepEqual as equal, ok } from "node:assert/strict";
+import { deepStrictEqual as equal, ok } from "node:assert/strict";
 import { addPerson, fetchAll, type Person, TempFolder } from "./support.ts";
 
 /** Has the writer run until it has acknowledged `count` messages, kills it, and returns all it acknowledged. */

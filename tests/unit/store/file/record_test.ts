@@ -1,5 +1,5 @@
 /** Headers and records: round trip, and every single change noticed. */
-import { deepEqual as equal } from "node:assert/strict";
+import { deepStrictEqual as equal } from "node:assert/strict";
 import { randomBytes, utf8 } from "../../../../mod/base/bytes.ts";
 import {
   decodeHeader,

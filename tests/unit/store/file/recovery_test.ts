@@ -1,5 +1,5 @@
 /** Opening after a crash and after damage: what is cut off, what is refused, and that refusing changes nothing. */
-import { deepEqual as equal, match, rejects } from "node:assert/strict";
+import { deepStrictEqual as equal, match, rejects } from "node:assert/strict";
 import { concat } from "../../../../mod/base/bytes.ts";
 import { StoreOpenError } from "../../../../mod/store/store.ts";
 import { HEADER_BYTES } from "../../../../mod/store/file/header.ts";

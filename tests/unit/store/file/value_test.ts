@@ -1,5 +1,5 @@
 /** The encoding of the journal's contents. */
-import { deepEqual as equal, throws } from "node:assert/strict";
+import { deepStrictEqual as equal, throws } from "node:assert/strict";
 import fc from "fast-check";
 import { fromHex, hex } from "../../../../mod/base/bytes.ts";
 import { type Value, ValueError, ValueReader, ValueWriter } from "../../../../mod/store/file/value.ts";
