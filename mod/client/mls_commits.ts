@@ -24,6 +24,7 @@ import {
   membersOf,
   type MlsGroup,
   type MlsMember,
+  stateIn,
 } from "./mls_group.ts";
 import { checkKeyPackage } from "./mls_key_packages.ts";
 import { pruneSecretTree } from "./mls_state.ts";
@@ -93,7 +94,7 @@ export async function changeMembers(
 ): Promise<PendingCommit> {
   checkActive(group);
   checkStaying(group);
-  const { state } = group;
+  const state = stateIn(context, group);
   const before = membersOf(state);
   const removals = removalsOf(before, changes.remove ?? [], groupInfo(group).leaving);
   const stays = new Set(

@@ -17,7 +17,7 @@ import type { Clock } from "../base/clock.ts";
 import { type AccountId, type DeviceId, ID_BYTES, idOf } from "../base/ids.ts";
 import { isMlsSuite, MLS_SUITES, type MlsSuite } from "../base/mls_suites.ts";
 import type { KeyPair } from "./account_keys.ts";
-import { MlsError } from "./mls_error.ts";
+import { CallbackError, MlsError } from "./mls_error.ts";
 
 /** An account's device, as a credential names it. */
 export interface DeviceIdentity {
@@ -88,20 +88,31 @@ function sameDevice(own: OwnIdentity, leaf: LeafClaim): boolean {
     own.key.publicKey.toHex() === leaf.signatureKey.toHex();
 }
 
-/** Accepts this device itself and whatever `isTrusted` says yes to. */
+/**
+ * Accepts this device itself and whatever `isTrusted` says yes to. Throws MlsError `untrusted`, or whatever the
+ * callback throws: that it could not ask is no verdict.
+ */
+export async function checkTrust(context: MlsContext, leaf: LeafClaim): Promise<void> {
+  if (sameDevice(context.identity, leaf)) return;
+  const isImpostor = leaf.deviceId === context.identity.deviceId; // nobody else is this device
+  if (!isImpostor && await context.isTrusted(leaf)) return;
+  throw new MlsError(
+    "untrusted",
+    `Cannot accept device ${leaf.deviceId} as account ${leaf.accountId} did not sign its key`,
+  );
+}
+
 function authenticationService(context: MlsContext): AuthenticationService {
   return {
     async validateCredential(credential, signaturePublicKey) {
       const identity = decodeIdentity(credential);
       if (!identity) return false;
-      const leaf = { ...identity, signatureKey: copy(signaturePublicKey) };
-      if (sameDevice(context.identity, leaf)) return true;
-      if (leaf.deviceId === context.identity.deviceId) return false; // nobody else is this device
-      if (await context.isTrusted(leaf)) return true;
-      throw new MlsError(
-        "untrusted",
-        `Cannot accept device ${leaf.deviceId} as account ${leaf.accountId} did not sign its key`,
-      );
+      try {
+        await checkTrust(context, { ...identity, signatureKey: copy(signaturePublicKey) });
+      } catch (error) {
+        throw error instanceof MlsError ? error : new CallbackError(error);
+      }
+      return true;
     },
   };
 }

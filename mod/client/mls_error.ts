@@ -44,11 +44,23 @@ export class MlsError extends Error {
   }
 }
 
-/** Turns whatever ts-mls or WebCrypto throw into MlsError. */
+/** Carries what a callback threw through ts-mls, so that it is not taken for a fault of the message. */
+export class CallbackError extends Error {
+  override name = "CallbackError";
+  readonly thrown: unknown;
+
+  constructor(thrown: unknown) {
+    super("A callback failed", { cause: thrown });
+    this.thrown = thrown;
+  }
+}
+
+/** Turns whatever ts-mls or WebCrypto throw into MlsError; what a callback threw passes as it is. */
 export async function wrapErrors<T>(action: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
+    if (cause instanceof CallbackError) throw cause.thrown;
     if (cause instanceof MlsError) throw cause;
     const text = cause instanceof Error ? cause.message : String(cause);
     const replayed = text.includes("Desired gen");

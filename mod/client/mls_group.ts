@@ -132,6 +132,11 @@ export function membersOf(state: Pick<GroupState, "ratchetTree">): MlsMember[] {
   return found;
 }
 
+/** The state of a group with the callbacks of `context`, whichever it was made or read with. */
+export function stateIn(context: MlsContext, group: MlsGroup): GroupState {
+  return { ...group.state, clientConfig: clientConfig(context) };
+}
+
 /** The cryptography of a group's suite. */
 export function implementationOf(group: MlsGroup) {
   return suiteImplementation(suiteOf(group.state.groupContext.cipherSuite));

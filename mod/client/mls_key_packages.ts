@@ -11,7 +11,7 @@ import { verifyLeafNodeSignatureKeyPackage } from "ts-mls/leafNode.js";
 import { type Bytes, copy, equal, hex } from "../base/bytes.ts";
 import type { MlsSuite } from "../base/mls_suites.ts";
 import {
-  clientConfig,
+  checkTrust,
   credentialOf,
   decodeIdentity,
   type DeviceIdentity,
@@ -150,9 +150,6 @@ export async function checkKeyPackage(
     await verifyKeyPackage(keyPackage, signature) &&
     await verifyLeafNodeSignatureKeyPackage(leafNode, signature);
   if (!verified) throw new MlsError("invalid", "Cannot add a KeyPackage whose signatures do not verify");
-  const { authService } = clientConfig(context);
-  if (!await authService.validateCredential(leafNode.credential, leafNode.signaturePublicKey)) {
-    throw new MlsError("untrusted", `Cannot accept device ${identity.deviceId}`);
-  }
+  await checkTrust(context, { ...identity, signatureKey: copy(leafNode.signaturePublicKey) });
   return { ...identity, keyPackage };
 }

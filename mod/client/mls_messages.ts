@@ -24,6 +24,7 @@ import {
   memberAt,
   type MlsGroup,
   type MlsMember,
+  stateIn,
 } from "./mls_group.ts";
 import { pruneSecretTree } from "./mls_state.ts";
 
@@ -147,7 +148,7 @@ export async function processMessage(
   const cipherSuite = await implementationOf(group);
   const result = await wrapErrors(
     "Cannot read an MLS message",
-    () => processPrivateMessage(group.state, message, emptyPskIndex, cipherSuite, callback),
+    () => processPrivateMessage(stateIn(context, group), message, emptyPskIndex, cipherSuite, callback),
   );
   if (result.kind === "applicationMessage") {
     const { newState, message: plaintext } = result;

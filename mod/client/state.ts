@@ -7,6 +7,8 @@
  *
  * All of it is in memory; every transaction is one durable append, whose cost does not grow with the rest. A saved
  * MLS group must never be put back to an older copy: keys would be used twice. So do not restore single files.
+ *
+ * What is replaced or deleted, message keys too, stays in the journal, encrypted, until it is next rewritten.
  */
 import { join } from "node:path";
 import type { Bytes } from "../base/bytes.ts";
@@ -20,9 +22,11 @@ import type { KeyOf, RowOf, SingleTable, TableName } from "./state_records.ts";
 
 /** How many processed entries are remembered. */
 export const SEEN_MAX = 10_000;
-/** The journal is rewritten when it is larger than this and mostly dead. */
+/** The journal is rewritten when it is larger than this and mostly dead; when it is opened, sooner. */
 const REWRITE_BYTES_MIN = 1 << 20;
 const REWRITE_RATIO = 4;
+const OPEN_REWRITE_BYTES_MIN = 64 << 10;
+const OPEN_REWRITE_RATIO = 2;
 const SNAPSHOT_FRAME_BYTES = 1 << 20;
 
 /** Options of {@link ClientState.open}. */
@@ -72,6 +76,7 @@ export class ClientState implements StateReader, AsyncDisposable {
   readonly #tables: TableSet;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
+  #rewriteBytesMin = 0;
 
   private constructor(
     folder: string,
@@ -92,7 +97,9 @@ export class ClientState implements StateReader, AsyncDisposable {
       const key = await openKey(folder, options.passphrase);
       const tables = new TableSet();
       const journal = await openJournal(folder, { key, tables });
-      return new ClientState(folder, { lock, key, journal, tables });
+      const state = new ClientState(folder, { lock, key, journal, tables });
+      await state.#rewriteAbove(OPEN_REWRITE_BYTES_MIN, OPEN_REWRITE_RATIO);
+      return state;
     } catch (error) {
       lock.close();
       throw error;
@@ -153,8 +160,20 @@ export class ClientState implements StateReader, AsyncDisposable {
     const bytes = this.#tables.encode(changes);
     await this.#journal.append(bytes);
     this.#tables.apply(changes, bytes);
-    const limit = Math.max(REWRITE_BYTES_MIN, REWRITE_RATIO * this.#tables.liveBytes);
-    if (this.#journal.bytes > limit) await this.#journal.rewrite(this.#tables.snapshot(SNAPSHOT_FRAME_BYTES));
+    await this.#rewriteAbove(REWRITE_BYTES_MIN, REWRITE_RATIO);
+  }
+
+  /** Drops what is dead. A failure fails nothing, as all is saved: the next try waits until there is more. */
+  async #rewriteAbove(bytesMin: number, ratio: number): Promise<void> {
+    const limit = Math.max(bytesMin, ratio * this.#tables.liveBytes, this.#rewriteBytesMin);
+    if (this.#journal.bytes <= limit) return;
+    try {
+      await this.#journal.rewrite(this.#tables.snapshot(SNAPSHOT_FRAME_BYTES));
+      this.#rewriteBytesMin = 0;
+    } catch (error) {
+      if (!(error instanceof StateError)) throw error;
+      this.#rewriteBytesMin = 2 * this.#journal.bytes;
+    }
   }
 
   /** Waits for transactions that were started, then lets go of the folder. */

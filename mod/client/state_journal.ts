@@ -245,6 +245,7 @@ async function writeNew(path: string, key: Bytes, frames: Iterable<Uint8Array>) 
     return { file, header, count, bytes };
   } catch (cause) {
     file?.close();
+    if (file) await Deno.remove(path);
     throw notWritable(path, cause);
   }
 }

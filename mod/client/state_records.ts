@@ -2,6 +2,7 @@
 import type { Bytes } from "../base/bytes.ts";
 import type { AccountId, DeviceId, EntryId, GroupId, MessageId, SessionId } from "../base/ids.ts";
 import type { KeyPair } from "./account_keys.ts";
+import type { FileReference } from "./content.ts";
 import type { ServerTrust } from "./identity.ts";
 import type { OwnKeyPackage } from "./mls_key_packages.ts";
 import type { StoredGroup } from "./mls_state.ts";
@@ -38,6 +39,8 @@ export interface CursorRecord {
   /** The store incarnation that `after` counts in: another one makes it void. */
   readonly incarnation: Bytes;
   readonly after: number;
+  /** Entries that were lost in the queue, as far as a person was told. */
+  readonly droppedCount?: number;
 }
 
 /** A KeyPackage whose private keys wait for a Welcome; the key is its ref. */
@@ -54,7 +57,9 @@ export interface GroupRecord {
   readonly joinedMs: number;
   /** With whom, when it is a conversation of two accounts. */
   readonly direct?: AccountId;
-  /** Number of the last message shown in this group. */
+  /** A commit was missed: nothing more can be read until another member adds this device again. */
+  readonly broken?: boolean;
+  /** Number, in the delivery queue, of the last entry of this group. */
   readonly seq: number;
   /** User names of members, to be shown without asking the server. */
   readonly names: Readonly<Record<AccountId, string>>;
@@ -69,8 +74,12 @@ export interface ContactRecord {
   readonly firstSeenMs: number;
   /** A person compared the safety number of this key. */
   readonly verified: boolean;
+  /** Device keys that the pinned account key has signed. */
+  readonly devices?: Readonly<Record<DeviceId, Bytes>>;
   /** The last change of the key; `announced` once a person was told. */
   readonly change?: { readonly formerKey: Bytes; readonly seenMs: number; readonly announced: boolean };
+  /** Another key that the server names now: refused until a person trusts it. */
+  readonly offered?: { readonly key: Bytes; readonly seenMs: number };
 }
 
 /** A request that must reach the server, again with the same message id after a crash. */
@@ -82,20 +91,68 @@ export interface OutboxRecord {
   readonly groupId?: GroupId;
   /** For a commit: the group to adopt when the server accepts it. */
   readonly commit?: { readonly next: StoredGroup; readonly epoch: bigint };
+  /** For recipients whose queue was full: how often it was tried, and when it may be tried again. */
+  readonly retry?: { readonly attempts: number; readonly notBeforeMs: number };
 }
 
-/** A message that was received and not shown yet; the key is its number. */
+/** Something that was received and not shown yet; the key is its entry id, the order that of arrival. */
 export interface InboxRecord {
-  readonly number: number;
   readonly entryId: EntryId;
+  /** "" for what belongs to no group. */
   readonly groupId: GroupId;
-  /** Number of the message in its group. */
+  /** Number of the entry in the delivery queue. */
   readonly seq: number;
   readonly senderAccountId: AccountId;
   readonly senderDeviceId: DeviceId;
   readonly acceptedMs: number;
-  /** The encoded Content (content.proto). */
+  /** The encoded Content (content.proto); empty with a notice. */
   readonly content: Bytes;
+  /** What happened, when it is no message. */
+  readonly notice?: InboxNotice;
+}
+
+/** Something that happened beside messages, to be shown. */
+export type InboxNotice =
+  | { readonly kind: "joined" }
+  | {
+    readonly kind: "membersChanged";
+    readonly added: readonly AccountId[];
+    readonly removed: readonly AccountId[];
+  }
+  | { readonly kind: "removedFromGroup" }
+  | { readonly kind: "leaving" }
+  | { readonly kind: "missedCommit" }
+  | { readonly kind: "unreadable"; readonly reason: string }
+  | { readonly kind: "deviceAdded" | "deviceRevoked"; readonly deviceId: DeviceId }
+  | { readonly kind: "accountKeyChanged"; readonly accountId: AccountId }
+  | { readonly kind: "lost"; readonly count: number };
+
+/** An entry that cannot be read before a person trusts somebody's new account key; the key orders them. */
+export interface HeldRecord {
+  readonly seq: number;
+  readonly entryId: EntryId;
+  /** "" for a Welcome. */
+  readonly groupId: GroupId;
+  readonly acceptedMs: number;
+  readonly payload: Bytes;
+}
+
+/** Something that this device has to do in its groups, as soon as it can. */
+export interface ChoreRecord {
+  readonly kind: "addDevice" | "removeDevice";
+  readonly accountId: AccountId;
+  readonly deviceId: DeviceId;
+  readonly sinceMs: number;
+  readonly attempts: number;
+}
+
+/** A file that was sent or received, to be fetched by its id. */
+export interface FileRecord {
+  readonly fileId: string;
+  readonly groupId: GroupId;
+  readonly senderAccountId: AccountId;
+  readonly acceptedMs: number;
+  readonly file: FileReference;
 }
 
 /** All tables: key and row of each. Tables of one row have the key "". */
@@ -109,11 +166,15 @@ export interface Tables {
   groups: { key: GroupId; row: GroupRecord };
   contacts: { key: AccountId; row: ContactRecord };
   outbox: { key: MessageId; row: OutboxRecord };
-  inbox: { key: string; row: InboxRecord };
+  inbox: { key: EntryId; row: InboxRecord };
   /** Entries that were processed, oldest first, bounded. */
   seen: { key: EntryId; row: true };
   /** Free for settings of the layers above. */
   settings: { key: string; row: string };
+  held: { key: string; row: HeldRecord };
+  chores: { key: string; row: ChoreRecord };
+  /** The last files, oldest first, bounded. */
+  files: { key: string; row: FileRecord };
 }
 
 /** Name of a table. */
@@ -139,6 +200,9 @@ export const TABLE_NUMBERS = {
   inbox: 10,
   seen: 11,
   settings: 12,
+  held: 13,
+  chores: 14,
+  files: 15,
 } as const satisfies Record<TableName, number>;
 
 /** Where the MLS bases of groups are kept, apart from their rows so that a message does not write them again. */

@@ -198,6 +198,21 @@ Deno.test("joinGroup() refuses a group with a device that is not trusted, and on
   await refuses("untrusted", () => joinGroup(carol.context, welcome!, () => own));
 });
 
+Deno.test("what isTrusted throws reaches the caller as it is: not being able to ask is no verdict", async () => {
+  const world = new TestWorld();
+  const [alice, bob] = await groupOf("ab", world) as [TestDevice, TestDevice];
+  const carol = await world.device("c");
+  const own = await world.keyPackage(carol);
+  const pending = await addMembers(alice.context, alice.group!, [own.publicBytes]);
+  const offline = new TypeError("offline");
+  const isTrusted = () => Promise.reject(offline);
+  const isOffline = (error: unknown) => error === offline;
+  const adding = addMembers({ ...alice.context, isTrusted }, alice.group!, [own.publicBytes]);
+  await assert.rejects(adding, isOffline);
+  await assert.rejects(processMessage({ ...bob.context, isTrusted }, bob.group!, pending.commit), isOffline);
+  await assert.rejects(joinGroup({ ...carol.context, isTrusted }, pending.welcome!, () => own), isOffline);
+});
+
 Deno.test("joinGroup() names the KeyPackage that was used and who invited", async () => {
   const world = new TestWorld();
   const [alice, bob] = await groupOf("ab", world) as [TestDevice, TestDevice];

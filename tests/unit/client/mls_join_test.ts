@@ -10,7 +10,7 @@ import {
 import { hex, utf8, utf8Text } from "../../../mod/base/bytes.ts";
 import { addMembers, removeMembers, update } from "../../../mod/client/mls_commits.ts";
 import { clientConfig } from "../../../mod/client/mls_credentials.ts";
-import { epochAuthenticator, members } from "../../../mod/client/mls_group.ts";
+import { decodeGroup, encodeGroup, epochAuthenticator, members } from "../../../mod/client/mls_group.ts";
 import { type OwnKeyPackage, parseKeyPackage } from "../../../mod/client/mls_key_packages.ts";
 import { encrypt, processMessage } from "../../../mod/client/mls_messages.ts";
 import { joinGroup } from "../../../mod/client/mls_welcome.ts";
@@ -116,7 +116,13 @@ function seeded(seed: number): (below: number) => number {
   };
 }
 
-Deno.test("150 rounds of adds, removals and updates leave all members with one epoch authenticator", async () => {
+/** As if the device had been restarted. */
+function reload(device: TestDevice): void {
+  const { base, delta } = encodeGroup(device.group!);
+  device.group = decodeGroup(device.context, { base: base.slice(), delta: delta.slice() });
+}
+
+Deno.test("150 rounds of adds, removals, updates and restarts leave all members with one epoch authenticator", async () => {
   const world = new TestWorld();
   const random = seeded(20261122);
   const first = await world.device("0");
@@ -141,6 +147,7 @@ Deno.test("150 rounds of adds, removals and updates leave all members with one e
       await deliver(committer, await update(committer.context, committer.group!), inGroup);
     }
     assertAgreed(inGroup);
+    reload(inGroup[random(inGroup.length)]!);
     for (const one of inGroup) assert.equal(members(one.group!).length, inGroup.length, `round ${round}`);
   }
   await exchange(inGroup[0]!, inGroup.at(-1)!, "still here");

@@ -223,6 +223,37 @@ Deno.test("the journal is rewritten when most of it is dead, and keeps everythin
   assert.deepEqual(state.get("groups", row.id), row);
 });
 
+Deno.test("open() rewrites a journal with much that is dead, so that old keys do not stay for long", async () => {
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, "state");
+  {
+    await using state = await ClientState.open({ folder: folder.path });
+    const write = (value: string) => state.transaction((tx) => tx.put("settings", "n", value));
+    for (let number = 0; number < 10; number++) await write(randomBytes(20_000).toBase64());
+    await write("last");
+    assert((await Deno.stat(path)).size > 200_000);
+  }
+  await using state = await ClientState.open({ folder: folder.path });
+  assert((await Deno.stat(path)).size < 1_000);
+  assert.equal(state.get("settings", "n"), "last");
+});
+
+Deno.test("a rewrite that fails loses nothing and fails no transaction", async () => {
+  await using folder = await temporaryFolder();
+  const blocker = join(folder.path, "state.new");
+  {
+    await using state = await ClientState.open({ folder: folder.path });
+    await Deno.mkdir(blocker); // where the rewrite wants a file
+    for (let number = 0; number < 40; number++) {
+      await state.transaction((tx) => tx.put("settings", "n", number + randomBytes(40_000).toBase64()));
+    }
+    assert(state.get("settings", "n")?.startsWith("39"));
+  }
+  await Deno.remove(blocker);
+  await using state = await ClientState.open({ folder: folder.path });
+  assert(state.get("settings", "n")?.startsWith("39"));
+});
+
 Deno.test("open() drops a rewrite that a crash cut off", async () => {
   await using folder = await temporaryFolder();
   {
