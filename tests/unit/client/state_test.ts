@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { randomBytes } from "../../../mod/base/bytes.ts";
 import { type EntryId, type GroupId, type MessageId, randomId } from "../../../mod/base/ids.ts";
-import { ClientState, SEEN_MAX } from "../../../mod/client/state.ts";
+import { ClientState } from "../../../mod/client/state.ts";
 import { StateError, type StateErrorReason } from "../../../mod/client/state_error.ts";
+import { SEEN_MAX } from "../../../mod/client/state_overlay.ts";
 import type { GroupRecord, OutboxRecord } from "../../../mod/client/state_records.ts";
 
 /** A temporary folder that removes itself. */
