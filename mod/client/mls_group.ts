@@ -95,7 +95,7 @@ export function groupInfo(group: MlsGroup): MlsGroupInfo {
   }
   return {
     id: idOf<GroupId>(groupContext.groupId),
-    name: utf8Text(data.subarray(32)),
+    name: groupName(data.subarray(32)),
     creator,
     epoch: groupContext.epoch,
     suite: suiteOf(groupContext.cipherSuite),
@@ -103,6 +103,14 @@ export function groupInfo(group: MlsGroup): MlsGroupInfo {
     status: groupActiveState.kind === "active" ? "active" : "removed",
     leaving,
   };
+}
+
+function groupName(bytes: Uint8Array): string {
+  try {
+    return utf8Text(bytes);
+  } catch (cause) {
+    throw new MlsError("invalid", "Cannot use a group whose name is no text", { cause });
+  }
 }
 
 /** The member devices in leaf order, this one included. */

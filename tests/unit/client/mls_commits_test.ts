@@ -1,6 +1,7 @@
 /** Commits: guards, races between committers, removal and what it ends, trust, lifetimes. */
 import assert from "node:assert/strict";
-import { type Bytes, copy, hex, sha256, utf8, utf8Text } from "../../../mod/base/bytes.ts";
+import { createCommit, encodeMlsMessage } from "ts-mls";
+import { type Bytes, concat, copy, hex, sha256, utf8, utf8Text } from "../../../mod/base/bytes.ts";
 import { type DeviceId, type GroupId, randomId } from "../../../mod/base/ids.ts";
 import { MLS_SUITE_X25519, MLS_SUITE_XWING } from "../../../mod/base/mls_suites.ts";
 import {
@@ -10,13 +11,18 @@ import {
   removeMembers,
   update,
 } from "../../../mod/client/mls_commits.ts";
-import type { MlsContext } from "../../../mod/client/mls_credentials.ts";
+import {
+  GROUP_NAME_EXTENSION,
+  type MlsContext,
+  suiteImplementation,
+} from "../../../mod/client/mls_credentials.ts";
 import { MlsError, type MlsErrorReason } from "../../../mod/client/mls_error.ts";
 import { createGroup, epochAuthenticator, groupInfo, members } from "../../../mod/client/mls_group.ts";
 import {
   checkKeyPackage,
   createKeyPackages,
   KEY_PACKAGE_LIFETIME_MS,
+  parseKeyPackage,
 } from "../../../mod/client/mls_key_packages.ts";
 import { encrypt, processMessage } from "../../../mod/client/mls_messages.ts";
 import { joinGroup } from "../../../mod/client/mls_welcome.ts";
@@ -211,6 +217,26 @@ Deno.test("what isTrusted throws reaches the caller as it is: not being able to 
   await assert.rejects(adding, isOffline);
   await assert.rejects(processMessage({ ...bob.context, isTrusted }, bob.group!, pending.commit), isOffline);
   await assert.rejects(joinGroup({ ...carol.context, isTrusted }, pending.welcome!, () => own), isOffline);
+});
+
+Deno.test("joinGroup() refuses a group without a creator, and one whose name is no text", async () => {
+  const world = new TestWorld();
+  const [alice] = await groupOf("a", world) as [TestDevice];
+  const bob = await world.device("b");
+  const own = await world.keyPackage(bob);
+  const { state } = alice.group!;
+  const creator = state.groupContext.extensions[0]!.extensionData.slice(0, 32);
+  for (const extensionData of [creator.slice(1), concat(creator, Uint8Array.of(0xff))]) {
+    const extensions = [{ extensionType: GROUP_NAME_EXTENSION, extensionData }];
+    const cipherSuite = await suiteImplementation(MLS_SUITE_X25519);
+    const proposal = { proposalType: "add" as const, add: { keyPackage: parseKeyPackage(own.publicBytes) } };
+    const made = await createCommit(
+      { state: { ...state, groupContext: { ...state.groupContext, extensions } }, cipherSuite },
+      { extraProposals: [proposal], ratchetTreeExtension: true },
+    );
+    const welcome = encodeMlsMessage({ version: "mls10", wireformat: "mls_welcome", welcome: made.welcome! });
+    await refuses("invalid", () => joinGroup(bob.context, welcome, () => own));
+  }
 });
 
 Deno.test("joinGroup() names the KeyPackage that was used and who invited", async () => {
