@@ -6,23 +6,12 @@
  * A batch is one write and one fdatasync: records of its payloads, then one record of its changes. What a failed
  * write leaves is cut off before anything else is written.
  */
-import { join } from "node:path";
-import { type Bytes, concat, randomBytes } from "../../base/bytes.ts";
+import { type Bytes, concat } from "../../base/bytes.ts";
 import { QpqError } from "../../base/errors.ts";
-import type { StoreKey } from "../key.ts";
-import type { Disk, DiskFile } from "./disk.ts";
-import { encodeHeader, fileKeyOf, type FileKind, HEADER_BYTES, type MasterKey } from "./header.ts";
-import { RECORD_EXTRA_BYTES, Sealer } from "./record.ts";
-
-/** What all files of one store share. */
-export interface StoreFiles {
-  readonly disk: Disk;
-  readonly folder: string;
-  readonly masterKey: MasterKey;
-  readonly keyKind: StoreKey["kind"];
-  readonly storeId: Bytes;
-  readonly scryptLogN: number;
-}
+import type { DiskFile } from "./disk.ts";
+import { HEADER_BYTES } from "./header.ts";
+import { RECORD_EXTRA_BYTES } from "./record.ts";
+import { makeFile, Segment, type StoreFiles } from "./segment.ts";
 
 /** A record of a payload in a segment; `length` is the payload's. */
 export interface PayloadPlace {
@@ -31,94 +20,9 @@ export interface PayloadPlace {
   readonly length: number;
 }
 
-/** A file that was made. Its handle is open. */
-export interface MadeFile {
-  readonly file: DiskFile;
-  readonly sealer: Sealer;
-  readonly path: string;
-}
-
 /** Reads that lie this close to each other are made in one. */
 const READ_GAP_BYTES = 16 * 1024;
 const READ_BYTES_MAX = 1024 * 1024;
-
-/** Path of a file of the journal. */
-export function filePath(folder: string, kind: FileKind, fileNumber: number): string {
-  return join(folder, `${String(fileNumber).padStart(10, "0")}.${kind}`);
-}
-
-/** The sealer of the file that begins with these bytes. */
-export function sealerOf(files: StoreFiles, header: Uint8Array): Sealer {
-  const protection = files.keyKind === "none" ? "checksummed" : "encrypted";
-  return new Sealer(fileKeyOf(header, files.masterKey), protection);
-}
-
-/**
- * Makes a file under a temporary name, has `fill` write what follows the header, and gives it its name. The folder
- * is not synced: the name is durable after the caller did that.
- */
-export async function makeFile(
-  files: StoreFiles,
-  header: { kind: FileKind; fileNumber: number; firstBatch: number },
-  fill: (file: DiskFile, sealer: Sealer) => Promise<void>,
-): Promise<MadeFile> {
-  const path = filePath(files.folder, header.kind, header.fileNumber);
-  const temporary = `${path}.tmp`;
-  const { storeId, scryptLogN, keyKind } = files;
-  const bytes = encodeHeader(
-    { ...header, storeId, scryptLogN, keyKind, fileSalt: randomBytes(32) },
-    files.masterKey,
-  );
-  const sealer = sealerOf(files, bytes);
-  const file = await files.disk.open(temporary, "create");
-  try {
-    await file.write(0, bytes);
-    await fill(file, sealer);
-    await file.sync();
-    await files.disk.rename(temporary, path);
-    return { file, sealer, path };
-  } catch (error) {
-    file.close();
-    await files.disk.remove(temporary).catch(() => {}); // the next start removes it
-    throw error;
-  }
-}
-
-/** A segment that payloads are read from. */
-export class Segment {
-  readonly fileNumber: number;
-  readonly path: string;
-  readonly sealer: Sealer;
-  size: number;
-  readonly #disk: Disk;
-  #reader: DiskFile | undefined;
-  #turn: Promise<unknown> = Promise.resolve();
-
-  constructor(disk: Disk, options: { fileNumber: number; path: string; sealer: Sealer; size: number }) {
-    this.#disk = disk;
-    this.fileNumber = options.fileNumber;
-    this.path = options.path;
-    this.sealer = options.sealer;
-    this.size = options.size;
-  }
-
-  /** Reads one after another: they share a handle. */
-  read(offset: number, length: number): Promise<Bytes> {
-    const read = this.#turn.then(async () => {
-      this.#reader ??= await this.#disk.open(this.path, "read");
-      return await this.#reader.read(offset, length);
-    });
-    this.#turn = read.catch(() => {}); // the reader of this turn gets the error
-    return read;
-  }
-
-  /** Closes the handle when the reads under way have ended. */
-  async close(): Promise<void> {
-    await this.#turn;
-    this.#reader?.close();
-    this.#reader = undefined;
-  }
-}
 
 /** What the journal begins with when it was opened. */
 export interface JournalStart {

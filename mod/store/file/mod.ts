@@ -4,6 +4,7 @@
  * in accounts.ts, sessions.ts, keypackages.ts, queues.ts and blobs.ts, group commit in committer.ts, the files in
  * journal.ts, opening in recovery.ts, snapshots in compaction.ts.
  */
+import { join } from "node:path";
 import { copy, hex } from "../../base/bytes.ts";
 import { messageOf, QpqError } from "../../base/errors.ts";
 import type { DeviceId } from "../../base/ids.ts";
@@ -58,7 +59,7 @@ export async function openFileStore(
   tuning: Partial<FileStoreTuning> = {},
 ): Promise<FileStore> {
   const { disk, segmentBytes, queueEntriesMax } = { ...TUNING, ...tuning };
-  const folder = `${options.dataDir}/${JOURNAL_FOLDER}`;
+  const folder = join(options.dataDir, JOURNAL_FOLDER);
   try {
     const { state, journal } = await openJournal(options, disk, { queueEntriesMax });
     const store = new FileStore(state, journal, segmentBytes);

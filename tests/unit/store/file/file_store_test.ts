@@ -1,9 +1,20 @@
 /** The file store as a whole: what is there after a restart, sharing batches, keys, bounds. */
 import { deepStrictEqual as equal, rejects } from "node:assert/strict";
 import { hex } from "../../../../mod/base/bytes.ts";
-import type { AccountId } from "../../../../mod/base/ids.ts";
+import { type AccountId, type DeviceId, randomId } from "../../../../mod/base/ids.ts";
 import { StoreOpenError } from "../../../../mod/store/store.ts";
-import { addPerson, fetchAll, HookedDisk, KEY, LIMITS, message, NOW, TempFolder, texts } from "./support.ts";
+import {
+  addDevice,
+  addPerson,
+  fetchAll,
+  HookedDisk,
+  KEY,
+  LIMITS,
+  message,
+  NOW,
+  TempFolder,
+  texts,
+} from "./support.ts";
 
 Deno.test("openFileStore() finds everything again after a restart", async () => {
   await using folder = new TempFolder();
@@ -83,6 +94,9 @@ Deno.test("enqueue() beyond the bound of all queues together is queueFull, notic
   const result = await store.enqueue(message(alice, [alice, bob], "two"));
   equal(result.status === "accepted" && result.recipients, ["ok", "queueFull"]);
   equal((await store.cursor(bob.deviceId))?.droppedCount, 1);
+  const second = { ...alice, deviceId: randomId<DeviceId>() };
+  await addDevice(store, second);
+  equal((await fetchAll(store, alice)).at(-1)?.kind, "notice");
 });
 
 Deno.test("openFileStore() opens with the first key that fits and keeps the store under it", async () => {
@@ -93,12 +107,23 @@ Deno.test("openFileStore() opens with the first key that fits and keeps the stor
   await (await folder.open({ keys: ["pass phrase"] })).close();
 });
 
-for (const [made, tried] of [[KEY, "f".repeat(64)], [KEY, "word"], ["word", "other"], ["", KEY], [KEY, ""]]) {
-  Deno.test(`openFileStore() says wrongKey for "${tried}" when made with "${made}"`, async () => {
+const KEYS = { raw: KEY, otherRaw: "f".repeat(64), word: "word", otherWord: "other", none: "" };
+
+for (
+  const [made, tried] of [
+    ["raw", "otherRaw"],
+    ["raw", "word"],
+    ["word", "otherWord"],
+    ["word", "raw"],
+    ["none", "raw"],
+    ["raw", "none"],
+  ] as const
+) {
+  Deno.test(`openFileStore() says wrongKey: made with ${made}, opened with ${tried}`, async () => {
     await using folder = new TempFolder();
-    await (await folder.open({ keys: [made!] })).close();
+    await (await folder.open({ keys: [KEYS[made]] })).close();
     const before = folder.names();
-    await rejects(folder.open({ keys: [tried!] }), (error) => problem(error) === "wrongKey");
+    await rejects(folder.open({ keys: [KEYS[tried]] }), (error) => problem(error) === "wrongKey");
     equal(folder.names(), before);
   });
 }

@@ -1,6 +1,8 @@
 /** Opening after a crash and after damage: what is cut off, what is refused, and that refusing changes nothing. */
 import { deepStrictEqual as equal, match, rejects } from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { concat } from "../../../../mod/base/bytes.ts";
+import { configureLogs, stopLogs } from "../../../../mod/base/log.ts";
 import { StoreOpenError } from "../../../../mod/store/store.ts";
 import { HEADER_BYTES } from "../../../../mod/store/file/header.ts";
 import { addPerson, HookedDisk, KEY, message, osError, type Person, TempFolder, texts } from "./support.ts";
@@ -62,6 +64,21 @@ Deno.test("garbage and zeros behind the last batch are cut off", async () => {
     equal(await textsIn(folder, alice), ["one", "two", "three"]);
     equal(Deno.statSync(path).size, ends[2]);
   }
+});
+
+Deno.test("cutting off a torn tail is logged with file and offset", async () => {
+  const { folder, ends, path } = await threeBatches();
+  await using _ = folder;
+  Deno.truncateSync(path, ends[2] - 1);
+  const lines: string[] = [];
+  configureLogs({ filter: "warn", format: "json", write: (line) => void lines.push(line) });
+  try {
+    await (await folder.open()).close();
+  } finally {
+    stopLogs();
+  }
+  equal(lines.length, 1);
+  match(lines[0]!, new RegExp(`cut ${ends[2] - 1 - ends[1]} bytes off .*${SEGMENT}.* at ${ends[1]}`));
 });
 
 Deno.test("what is written after a cut is there after the next start", async () => {
@@ -184,6 +201,43 @@ Deno.test("a snapshot with any byte changed or cut is damage", async () => {
     Deno.writeFileSync(path, whole.subarray(0, offset));
     equal(await problemIn(folder), "damaged", `cut at ${offset}`);
   }
+});
+
+Deno.test("with the newest snapshot damaged, the one before is used while it is there", async () => {
+  await using folder = new TempFolder();
+  const disk = new HookedDisk();
+  const store = await folder.open({ disk });
+  const alice = await addPerson(store, "alice");
+  disk.before = (call) => {
+    if (call === "remove") throw osError("EIO");
+  };
+  for (const text of ["one", "two"]) {
+    await store.enqueue(message(alice, [alice], text));
+    await store.compact();
+  }
+  await store.enqueue(message(alice, [alice], "three"));
+  await store.close();
+  equal(folder.names().filter((name) => name.endsWith(".snapshot")).length, 2);
+  const path = `${folder.journal}/0000000003.snapshot`;
+  const bytes = Deno.readFileSync(path);
+  bytes[HEADER_BYTES + 100]! ^= 1;
+  Deno.writeFileSync(path, bytes);
+  equal(await textsIn(folder, alice), ["one", "two", "three"]);
+  await using again = await folder.open();
+  await again.compact();
+  equal(folder.names(), ["0000000004.segment", "0000000004.snapshot"]);
+  equal(await texts(again, alice), ["one", "two", "three"]);
+});
+
+Deno.test("a store of a later version is newerSchema and stays as it is", async () => {
+  const { folder, path } = await threeBatches();
+  await using _ = folder;
+  const bytes = Deno.readFileSync(path);
+  bytes[9]! += 1;
+  bytes.set(createHash("sha256").update(bytes.subarray(0, 112)).digest().subarray(0, 16), 112);
+  Deno.writeFileSync(path, bytes);
+  equal(await problemIn(folder), "newerSchema");
+  equal(Deno.readFileSync(path), bytes);
 });
 
 Deno.test("a file of another store is damage, though it has the same key", async () => {

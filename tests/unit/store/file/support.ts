@@ -148,16 +148,21 @@ export async function addPerson(store: Store, userName: string): Promise<Person>
     invitationSha256: null,
     now: NOW,
   });
+  await addDevice(store, person);
+  return person;
+}
+
+/** The person's device, as a login makes it. */
+export async function addDevice(store: Store, person: Person): Promise<void> {
   await store.createSession({
     ...person,
     sessionId: randomId<SessionId>(),
     deviceKey: randomBytes(32),
-    deviceName: `phone of ${userName}`,
+    deviceName: `phone of ${person.userName}`,
     devicesMax: 10,
     deviceAddedNotice: { entryId: randomId<EntryId>(), payload: randomBytes(20), expiresAt: LATER },
     now: NOW,
   });
-  return person;
 }
 
 /** A message to be enqueued. */
