@@ -26,6 +26,14 @@ export function randomId<Id extends string>(): Id {
   return hex(randomBytes(ID_BYTES)) as Id;
 }
 
+/**
+ * A new message id: Unix milliseconds (48 bits), then random. Stores keep an index by message id; ids in order of
+ * time go to its end, where wholly random ones would have a page written for each message.
+ */
+export function newMessageId(now: number): MessageId {
+  return now.toString(16).padStart(12, "0") + hex(randomBytes(ID_BYTES - 6)) as MessageId;
+}
+
 /** The id written as `bytes`. The caller has checked the length. */
 export function idOf<Id extends string>(bytes: Uint8Array): Id {
   return hex(bytes) as Id;

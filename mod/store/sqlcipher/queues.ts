@@ -1,11 +1,12 @@
 /** The verbs of QueueStore inside the worker; see store.ts for what they promise. */
-import { equal, hex } from "../../base/bytes.ts";
+import { hex } from "../../base/bytes.ts";
 import type { DeviceId } from "../../base/ids.ts";
 import { idOf } from "../../base/ids.ts";
 import type { Cursor, EnqueueLimits, Entry, QueueStore, RecipientStatus, ServerNotice } from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
 import { type Guard, Guards } from "./guards.ts";
 import type { AccountSums, Ledger, Queue } from "./ledger.ts";
+import { MessageIds } from "./message_ids.ts";
 import { Payloads } from "./payloads.ts";
 
 /** A message as the worker gets it: what only goes into the database stays bytes. */
@@ -27,15 +28,6 @@ type EnqueueResult = Awaited<ReturnType<QueueStore["enqueue"]>>;
 type FetchResult = Awaited<ReturnType<QueueStore["fetchAfter"]>>;
 type AckResult = Awaited<ReturnType<QueueStore["ack"]>>;
 
-interface KnownMessage {
-  device: number;
-  number: number;
-  request_sha256: Uint8Array;
-  accepted_at: number;
-  expires_at: number;
-  statuses: Uint8Array;
-}
-
 interface StoredEntry {
   seq: number;
   sender: number;
@@ -47,22 +39,14 @@ interface StoredEntry {
   bytes: Uint8Array;
 }
 
-/** One byte for each recipient in message_ids.statuses; the order may only be appended to. */
-const STATUSES: readonly RecipientStatus[] = ["ok", "unknownDevice", "queueFull", "blocked"];
 const DAY_MS = 86_400_000;
-/** Message ids beyond a device's maximum are deleted in steps of this many. */
-const PRUNE_STEP = 64;
 
 /** Queues, message ids and guards. */
 export class Queues {
   readonly #ledger: Ledger;
   readonly #payloads: Payloads;
   readonly #guards: Guards;
-  readonly #findMessage: Prepared<KnownMessage>;
-  readonly #insertMessage: Prepared<never>;
-  readonly #deleteMessage: Prepared<never>;
-  readonly #pruneMessages: Prepared<never>;
-  readonly #expireMessages: Prepared<{ device: number; number: number }>;
+  readonly #messageIds: MessageIds;
   readonly #expireDaily: Prepared<never>;
   readonly #listSizes: Prepared<{ seq: number; size: number }>;
   readonly #listEntries: Prepared<StoredEntry>;
@@ -71,20 +55,7 @@ export class Queues {
     this.#ledger = ledger;
     this.#payloads = new Payloads(connection, ledger);
     this.#guards = new Guards(connection, ledger);
-    this.#findMessage = connection.prepare(
-      `SELECT device, number, request_sha256, accepted_at, expires_at, statuses FROM message_ids
-       WHERE account = ? AND message_id = ?`,
-    );
-    this.#insertMessage = connection.prepare(
-      `INSERT INTO message_ids
-       (device, number, account, message_id, request_sha256, accepted_at, expires_at, statuses)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ifnull(?, x''))`,
-    );
-    this.#deleteMessage = connection.prepare("DELETE FROM message_ids WHERE device = ? AND number = ?");
-    this.#pruneMessages = connection.prepare("DELETE FROM message_ids WHERE device = ? AND number <= ?");
-    this.#expireMessages = connection.prepare(
-      "SELECT device, number FROM message_ids WHERE accepted_at < ? ORDER BY accepted_at LIMIT ?",
-    );
+    this.#messageIds = new MessageIds(connection, ledger);
     this.#expireDaily = connection.prepare("DELETE FROM daily WHERE day < ? ORDER BY day LIMIT ?");
     this.#listSizes = connection.prepare(
       "SELECT seq, size FROM entries WHERE device = ? AND seq > ? AND expires_at > ? ORDER BY seq LIMIT ?",
@@ -104,7 +75,7 @@ export class Queues {
     const own = this.#ledger.queue(message.senderDevice);
     // Deleted or revoked while its last request was on the way: nothing may be sent any more.
     if (!sums || !own || own.account !== sums.account) return refused;
-    const replay = this.#replay(message, own);
+    const replay = this.#messageIds.replay(message, own.account);
     if (replay) return replay;
     const context = { commitsTo: message.commitsTo, sums, guardsPerDay: limits.guardsPerDay };
     const verdict = this.#guards.judge(message.guard, context);
@@ -118,29 +89,8 @@ export class Queues {
     return this.#accept(message, { own, sums });
   }
 
-  /** The answer to a message id that is still remembered. */
-  #replay(message: IncomingMessage, own: Queue): EnqueueResult | undefined {
-    const known = this.#findMessage.get(own.account, message.messageId);
-    if (!known) return undefined;
-    const { idempotencyMs, idempotencyCountMax } = message.limits;
-    const tooOld = message.now - known.accepted_at >= idempotencyMs;
-    const tooFar = known.device === own.device && known.number < own.sentNext - idempotencyCountMax;
-    if (tooOld || tooFar) {
-      this.#deleteMessage.run(known.device, known.number);
-      return undefined;
-    }
-    if (!equal(known.request_sha256, message.requestSha256)) return { status: "idConflict" };
-    return {
-      status: "accepted",
-      replayed: true,
-      recipients: Array.from(known.statuses, (status) => STATUSES[status]!),
-      acceptedAt: known.accepted_at,
-      expiresAt: known.expires_at,
-    };
-  }
-
   #accept(message: IncomingMessage, { own, sums }: { own: Queue; sums: AccountSums }): EnqueueResult {
-    const { limits, entryId, expiresAt, now } = message;
+    const { entryId, expiresAt, now } = message;
     const statuses: RecipientStatus[] = [];
     for (const { payload, recipients } of message.parts) {
       // A set: a device named twice in one part gets one entry for it.
@@ -157,7 +107,7 @@ export class Queues {
       const delivery = { entryId, sender: sums.account, senderDevice, acceptedAt: now, expiresAt, payload };
       this.#payloads.deliver(delivery, [...queues]);
     }
-    this.#remember(message, { own, statuses, countMax: limits.idempotencyCountMax });
+    this.#messageIds.remember(message, own, statuses);
     return { status: "accepted", replayed: false, recipients: statuses, acceptedAt: now, expiresAt };
   }
 
@@ -180,28 +130,6 @@ export class Queues {
     queue.droppedCount += 1;
     this.#ledger.queueChanged(queue);
     return "queueFull";
-  }
-
-  #remember(
-    message: IncomingMessage,
-    result: { own: Queue; statuses: readonly RecipientStatus[]; countMax: number },
-  ): void {
-    const { own, statuses, countMax } = result;
-    const number = own.sentNext++;
-    this.#ledger.queueChanged(own);
-    this.#insertMessage.run(
-      own.device,
-      number,
-      own.account,
-      message.messageId,
-      message.requestSha256,
-      message.now,
-      message.expiresAt,
-      Uint8Array.from(statuses, (status) => STATUSES.indexOf(status)),
-    );
-    if (number % PRUNE_STEP === 0 && number > countMax) {
-      this.#pruneMessages.run(own.device, number - countMax);
-    }
   }
 
   /** Puts a notice of the server into the queues, whether full or not. */
@@ -258,12 +186,11 @@ export class Queues {
   }
 
   expireMessageIds(before: number, limit: number): number {
+    const messages = this.#messageIds.expire(before, limit);
     this.#ledger.flush();
-    const rows = this.#expireMessages.all(before, limit);
-    for (const { device, number } of rows) this.#deleteMessage.run(device, number);
-    const days = this.#expireDaily.run(Math.floor(before / DAY_MS), limit - rows.length);
+    const days = this.#expireDaily.run(Math.floor(before / DAY_MS), limit - messages);
     if (days > 0) this.#ledger.dropCleanSums();
-    return rows.length + days;
+    return messages + days;
   }
 
   expireGuards(before: number, limit: number): number {

@@ -173,19 +173,21 @@ CREATE TABLE payload_refs (
   refs INTEGER NOT NULL
 ) STRICT;
 
--- Results of accepted messages for replay; statuses is one byte a recipient. number counts up for each device.
+-- Results of accepted messages for replay; statuses is one byte a recipient, number counts up for each device.
+-- The id is the first column of its index: ids that begin with the time (as our client makes them) are appended
+-- to its end, where random ones would write a page each.
 CREATE TABLE message_ids (
+  id INTEGER PRIMARY KEY,
+  account INTEGER NOT NULL,
   device INTEGER NOT NULL,
   number INTEGER NOT NULL,
-  account INTEGER NOT NULL,
   message_id BLOB NOT NULL,
   request_sha256 BLOB NOT NULL,
   accepted_at INTEGER NOT NULL,
   expires_at INTEGER NOT NULL,
-  statuses BLOB NOT NULL,
-  PRIMARY KEY (device, number)
-) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX message_ids_by_id ON message_ids (account, message_id);
+  statuses BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX message_ids_by_id ON message_ids (message_id, account);
 CREATE INDEX message_ids_by_time ON message_ids (accepted_at);
 
 -- What an account has sent, and how many guards it began, on its latest day.
