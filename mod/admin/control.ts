@@ -1,0 +1,178 @@
+/**
+ * The control socket: HTTP over a Unix socket in the data folder, mode 0600. Whoever can open the file is the
+ * operator; there is no other check. A command is `POST /NAME` with a JSON body; the answer is lines of JSON:
+ * any number of `{"progress": 0.5}`, then one `{"result": …}` or `{"error": {"message": …}}`.
+ */
+import { dirname, join } from "node:path";
+import { messageOf } from "../base/errors.ts";
+import { logger } from "../base/log.ts";
+
+const log = logger("control");
+
+/** Name of the socket in the data folder. */
+export const CONTROL_SOCKET = "control.sock";
+/** Largest body of a command. */
+const BODY_BYTES_MAX = 64 * 1024;
+/** A socket's path may have 107 bytes on Linux, 103 on macOS. */
+const PATH_BYTES_MAX = 103;
+
+/** JSON as it goes over the socket. */
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+
+/** What a command is given to tell its progress, 0 to 1. */
+export type Progress = (share: number) => void;
+
+/** One command: its input as it came (it checks it), its result. Throws with a message for the operator. */
+export type ControlHandler = (input: Readonly<Record<string, Json>>, progress: Progress) => Promise<Json>;
+
+/** No server answers on the socket: it is stopped, or was killed and left the file behind. */
+export class NotRunningError extends Error {
+  override name = "NotRunningError";
+}
+
+/** The running server refused or failed. The message is the server's. */
+export class ControlError extends Error {
+  override name = "ControlError";
+}
+
+/** A listening control socket. */
+export interface ControlServer extends AsyncDisposable {
+  readonly path: string;
+}
+
+/** Path of the socket of a data folder. */
+export function controlPath(dataDir: string): string {
+  return join(dataDir, CONTROL_SOCKET);
+}
+
+/**
+ * Listens on the socket of `dataDir`. A stale file of a server that was killed is replaced: call it only while
+ * holding the folder's lock. Throws when the path is too long for a socket.
+ */
+export async function startControlServer(
+  dataDir: string,
+  handlers: Readonly<Record<string, ControlHandler>>,
+): Promise<ControlServer> {
+  const path = controlPath(dataDir);
+  if (new TextEncoder().encode(path).length > PATH_BYTES_MAX) {
+    throw new Error(
+      `The control socket's path is longer than ${PATH_BYTES_MAX} bytes: choose a shorter data_dir`,
+    );
+  }
+  await removeIfThere(path);
+  // Made where nobody else can enter, given its mode, then moved into place: it is never open to others.
+  const nursery = await Deno.makeTempDir({ dir: dirname(path), prefix: ".control-" });
+  const made = join(nursery, "s");
+  const server = Deno.serve(
+    { transport: "unix", path: made, onListen: () => {}, onError: internalError },
+    (request) => answer(request, handlers),
+  );
+  await Deno.chmod(made, 0o600);
+  await Deno.rename(made, path);
+  await Deno.remove(nursery);
+  return {
+    path,
+    async [Symbol.asyncDispose]() {
+      await server.shutdown();
+      await removeIfThere(path);
+    },
+  };
+}
+
+/** Sends a command to the running server. Rejects with NotRunningError or ControlError. */
+export async function callControl(
+  dataDir: string,
+  command: { name: string; input?: Readonly<Record<string, Json>>; onProgress?: Progress },
+): Promise<Json> {
+  const client = Deno.createHttpClient({ proxy: { transport: "unix", path: controlPath(dataDir) } });
+  try {
+    const response = await fetch(`http://control/${command.name}`, {
+      method: "POST",
+      body: JSON.stringify(command.input ?? {}),
+      client,
+    }).catch((cause) => {
+      throw new NotRunningError(`No server answers on ${controlPath(dataDir)}`, { cause });
+    });
+    return await readAnswer(response, command.onProgress ?? (() => {}));
+  } finally {
+    client.close();
+  }
+}
+
+async function readAnswer(response: Response, onProgress: Progress): Promise<Json> {
+  let rest = "";
+  for await (const text of response.body!.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) {
+      const message = JSON.parse(line);
+      if ("error" in message) throw new ControlError(message.error.message);
+      if ("result" in message) return message.result;
+      onProgress(message.progress);
+    }
+  }
+  throw new ControlError("The server ended before it answered");
+}
+
+async function answer(
+  request: Request,
+  handlers: Readonly<Record<string, ControlHandler>>,
+): Promise<Response> {
+  const name = new URL(request.url).pathname.slice(1);
+  const handler = Object.hasOwn(handlers, name) ? handlers[name] : undefined;
+  if (request.method !== "POST") return errorResponse(405, "Commands are sent with POST");
+  if (!handler) return errorResponse(404, `This server does not know the command ${name}`);
+  const input = await readInput(request);
+  if (!input) return errorResponse(400, "The command's input is not a JSON object");
+  return new Response(run(handler, { name, input }), { headers: { "content-type": "application/x-ndjson" } });
+}
+
+async function readInput(request: Request): Promise<Record<string, Json> | null> {
+  if (Number(request.headers.get("content-length") ?? 0) > BODY_BYTES_MAX) return null;
+  try {
+    const input = JSON.parse(await request.text());
+    return typeof input === "object" && input !== null && !Array.isArray(input) ? input : null;
+  } catch {
+    return null;
+  }
+}
+
+function run(
+  handler: ControlHandler,
+  command: { name: string; input: Readonly<Record<string, Json>> },
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  let gone = false;
+  return new ReadableStream({
+    async start(controller) {
+      const send = (message: Json) => {
+        if (!gone) controller.enqueue(encoder.encode(JSON.stringify(message) + "\n"));
+      };
+      try {
+        send({ result: await handler(command.input, (progress) => send({ progress })) });
+      } catch (error) {
+        log.warn("command {command} failed: {reason}", { command: command.name, reason: messageOf(error) });
+        send({ error: { message: messageOf(error) } });
+      }
+      if (!gone) controller.close();
+    },
+    cancel() {
+      gone = true; // the command goes on: an operator who left must not leave half a rotation
+    },
+  });
+}
+
+function errorResponse(status: number, message: string): Response {
+  return new Response(JSON.stringify({ error: { message } }) + "\n", { status });
+}
+
+function internalError(error: unknown): Response {
+  log.error("control socket: {reason}", { reason: messageOf(error) });
+  return errorResponse(500, "The server failed to handle this command");
+}
+
+async function removeIfThere(path: string): Promise<void> {
+  await Deno.remove(path).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+}
