@@ -33,8 +33,10 @@ interface Batch {
 export class Batcher {
   readonly #send: (request: Request, transfer: ArrayBuffer[]) => void;
   readonly #onEnqueued: (devices: readonly string[]) => void;
+  readonly #onBatch: (verbs: number, seconds: number) => void;
   readonly #queue: Batch[] = [];
   #inFlight: Batch | undefined;
+  #sentAt = 0;
   #scheduled = false;
   #spare: ArrayBuffer | undefined;
   #failure: QpqError | undefined;
@@ -42,10 +44,14 @@ export class Batcher {
 
   constructor(
     send: (request: Request, transfer: ArrayBuffer[]) => void,
-    onEnqueued: (devices: readonly string[]) => void,
+    events: {
+      onEnqueued: (devices: readonly string[]) => void;
+      onBatch?: ((verbs: number, seconds: number) => void) | undefined;
+    },
   ) {
     this.#send = send;
-    this.#onEnqueued = onEnqueued;
+    this.#onEnqueued = events.onEnqueued;
+    this.#onBatch = events.onBatch ?? (() => {});
   }
 
   /** Runs a verb in one of the next batches. */
@@ -92,6 +98,7 @@ export class Batcher {
       return;
     }
     this.#inFlight = batch;
+    this.#sentAt = performance.now();
     const messages = batch.messages.buffer;
     this.#send({ type: "batch", calls: batch.calls, messages }, [messages]);
   }
@@ -101,6 +108,7 @@ export class Batcher {
     const batch = this.#inFlight;
     assert(batch, "An answer without a batch");
     this.#inFlight = undefined;
+    this.#onBatch(batch.calls.length, (performance.now() - this.#sentAt) / 1000);
     if (done.messages.byteLength <= BATCH_BYTES_MAX) this.#spare = done.messages;
     this.#sendNext();
     for (const [index, waiting] of batch.waiting.entries()) settleOne(waiting, done.outcomes[index]!);

@@ -18,7 +18,7 @@ const DATABASE_NAME = "qpq.db";
 /** Opens the store in `dataDir`, or makes it; throws StoreOpenError. Taking the folder is the caller's. */
 export async function openSqlcipherStore(options: OpenOptions): Promise<Store> {
   const { dataDir, keys, mustExist = false } = options;
-  const thread = new StoreThread();
+  const thread = new StoreThread(options.onBatch);
   try {
     const opened = await thread.open({ dataDir, keys: [...keys], mustExist });
     return makeStore(thread, { opened, path: join(dataDir, DATABASE_NAME) });
@@ -32,14 +32,15 @@ export async function openSqlcipherStore(options: OpenOptions): Promise<Store> {
 class StoreThread {
   readonly #worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "store" });
   readonly #listeners = new Set<EnqueuedListener>();
-  readonly #batcher = new Batcher(
-    (request, transfer) => this.#worker.postMessage(request, transfer),
-    (devices) => this.#notify(devices as readonly DeviceId[]),
-  );
+  readonly #batcher: Batcher;
   #answer = Promise.withResolvers<Response>();
   #closing: Promise<void> | undefined;
 
-  constructor() {
+  constructor(onBatch: OpenOptions["onBatch"]) {
+    this.#batcher = new Batcher((request, transfer) => this.#worker.postMessage(request, transfer), {
+      onEnqueued: (devices) => this.#notify(devices as readonly DeviceId[]),
+      onBatch,
+    });
     this.#answer.promise.catch(() => {}); // Waited for only while opening and closing.
     this.#worker.onmessage = (event: MessageEvent<Response>) => {
       if (event.data.type === "done") this.#batcher.settle(event.data);

@@ -9,7 +9,7 @@ import { isNoSpace } from "../folder_lock.ts";
 import { parseStoreKey } from "../key.ts";
 import { type OpenOptions, StoreOpenError, type StoreOpenProblem } from "../store.ts";
 import { Connection, sqliteCode } from "./connection.ts";
-import { PAGE_BYTES, pageIsOfKey } from "./page_key.ts";
+import { fileIsOfKey, PAGE_BYTES } from "./page_key.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
 
 /** Name of the database in the data folder. */
@@ -115,42 +115,33 @@ function connect(path: string, key: string): Connection {
 }
 
 function openWithKeys(path: string, keys: readonly string[]): { connection: Connection; key: string } {
-  for (const key of keys) {
-    const connection = connect(path, key);
-    try {
-      connection.value("SELECT count(*) FROM sqlite_schema WHERE rowid = 1");
-      return { connection, key };
-    } catch (error) {
-      connection.close();
-      if (sqliteCode(error) !== "SQLITE_NOTADB") throw error;
-    }
-  }
-  throw noKeyFits(path, keys);
-}
-
-/** SQLite says the same of a wrong key, a damaged first page and another file: the other pages tell them apart. */
-function noKeyFits(path: string, keys: readonly string[]): StoreOpenError {
-  const plain = isPlaintext(path);
-  if (plain && keys.every((key) => key !== "")) {
-    return new StoreOpenError(
-      "wrongKey",
-      path,
-      `Cannot open ${path} with a key as it is not encrypted: empty the DB key and set allow_plaintext_store`,
-    );
-  }
-  if (plain || keys.some((key) => pageIsOfKey(path, parseStoreKey(key)))) {
-    return new StoreOpenError(
+  const key = keyOf(path, keys);
+  const connection = connect(path, key);
+  try {
+    connection.value("SELECT count(*) FROM sqlite_schema WHERE rowid = 1");
+    return { connection, key };
+  } catch (error) {
+    connection.close();
+    if (sqliteCode(error) !== "SQLITE_NOTADB") throw error;
+    throw new StoreOpenError(
       "damaged",
       path,
       `Cannot open ${path} as its first page is damaged; the DB key is right. ${RESTORE}`,
+      { cause: error },
     );
   }
-  return new StoreOpenError(
-    "wrongKey",
-    path,
-    `Cannot open ${path} with any of the ${keys.length} DB keys given: either the key is wrong (put back the one ` +
-      `it was made with, as db_key or db_key_file), or the file is damaged or not a store. ${RESTORE}`,
-  );
+}
+
+/** The first key that fits. */
+function keyOf(path: string, keys: readonly string[]): string {
+  const plain = isPlaintext(path);
+  const key = keys.find((key) => key === "" ? plain : !plain && fileIsOfKey(path, parseStoreKey(key)));
+  if (key !== undefined) return key;
+  const why = plain
+    ? "with a key as it is not encrypted: empty the DB key and set allow_plaintext_store"
+    : `with any of the ${keys.length} DB keys given: either the key is wrong (put back the one it was made with, as ` +
+      `db_key or db_key_file), or the file is damaged or not a store. ${RESTORE}`;
+  throw new StoreOpenError("wrongKey", path, `Cannot open ${path} ${why}`);
 }
 
 function isPlaintext(path: string): boolean {

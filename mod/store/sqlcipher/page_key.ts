@@ -1,7 +1,8 @@
 /**
- * Tells a wrong key from a damaged first page. SQLCipher 4 authenticates each page with HMAC-SHA512 under a key
- * derived from the DB key and the salt in the first 16 bytes of the file; if some other page's tag is right,
- * so is the key. Layout of a page's last 80 bytes: IV (16), tag (64); the tag covers data, IV and page number.
+ * Which key a database is under, found without opening it: SQLite says the same of a wrong key and a damaged first
+ * page, and moves a WAL into the main file even when the key was wrong. SQLCipher 4 authenticates each page with
+ * HMAC-SHA512 under a key derived from the DB key and the salt in the first 16 bytes of the file. A page ends with
+ * its IV (16 bytes) and tag (64); the tag covers data, IV and page number, the salt excepted.
  */
 import { createHmac, pbkdf2Sync, timingSafeEqual } from "node:crypto";
 import type { Bytes } from "../../base/bytes.ts";
@@ -16,11 +17,11 @@ const KEY_BYTES = 32;
 const KEY_ROUNDS = 256_000;
 const HMAC_ROUNDS = 2;
 const SALT_MASK = 0x3a;
-/** Pages that are tried: more than one may be damaged. */
-const PAGES_TRIED = [2, 3, 5, 8, 13, 21];
+/** Pages that are tried: the first may be damaged, and others too. */
+const PAGES_TRIED = [1, 2, 3, 5, 8, 13, 21];
 
-/** Is some page after the first authentic under `key`? */
-export function pageIsOfKey(path: string, key: StoreKey): boolean {
+/** Is some page authentic under `key`? */
+export function fileIsOfKey(path: string, key: StoreKey): boolean {
   if (key.kind === "none") return false;
   const file = Deno.openSync(path);
   try {
@@ -49,7 +50,8 @@ function isAuthentic(
   if (page.length < PAGE_BYTES) return false;
   const pageNumber = new DataView(new ArrayBuffer(4));
   pageNumber.setUint32(0, number, true);
-  const tag = createHmac("sha512", hmacKey).update(page.subarray(0, PAGE_BYTES - TAG_BYTES))
+  const start = number === 1 ? SALT_BYTES : 0;
+  const tag = createHmac("sha512", hmacKey).update(page.subarray(start, PAGE_BYTES - TAG_BYTES))
     .update(new Uint8Array(pageNumber.buffer)).digest();
   return timingSafeEqual(tag, page.subarray(PAGE_BYTES - TAG_BYTES));
 }
