@@ -84,6 +84,15 @@ export class Metrics {
     "qpq_tls_certificate_expiry_timestamp_seconds",
     "When the TLS certificate expires, Unix time",
   );
+  /** When the newest good backup was made; found again at each start. 0: there is none. */
+  readonly backupLastSuccessSeconds = this.#gauge(
+    "qpq_backup_last_success_timestamp_seconds",
+    "When the newest good backup was made, Unix time; 0 when there is none",
+  );
+  readonly backupIntervalSeconds = this.#gauge(
+    "qpq_backup_interval_seconds",
+    "How often the configured schedule makes a backup; 0 without a schedule",
+  );
   readonly unhandledRejectionsTotal = this.#counter(
     "qpq_unhandled_rejections_total",
     "Promises rejected without a handler",
@@ -114,6 +123,12 @@ export class Metrics {
     blobs: this.#gauge("qpq_store_blobs", "Blobs"),
     blobBytes: this.#gauge("qpq_store_blob_bytes", "Bytes of all blobs"),
   };
+  readonly #opaqueAccounts = new Gauge({
+    name: "qpq_opaque_accounts",
+    help: "Accounts by the OPAQUE setup that their record was made under",
+    labelNames: ["setup"],
+    registers: [this.registry],
+  });
   readonly storeDiskBytes = this.#gauge("qpq_store_disk_bytes", "Bytes of the store on disk, without blobs");
   readonly #batchSeconds: Histogram;
   readonly #batchSize: Histogram;
@@ -148,6 +163,7 @@ export class Metrics {
     for (const code of Object.keys(ERRORS)) this.#requestErrors.add(code);
     for (const kind of ["refused", "failed"]) this.#handshakeFailures.add(kind);
     for (const limit of [...options.limits, OTHER]) this.#limitHits.add(limit);
+    this.setOpaqueAccounts({ current: 0, retired: 0 });
     new Gauge({ name: "qpq_build_info", help: "1, with the version", labelNames: ["version"], registers })
       .set({ version: options.version }, 1);
     registerProcessMetrics(this.registry);
@@ -191,6 +207,12 @@ export class Metrics {
     this.#store.blobBytes.set(counts.blobBytes);
   }
 
+  /** Accounts under the setup that new registrations get, and under older ones, which migrate at the next login. */
+  setOpaqueAccounts(accounts: { readonly current: number; readonly retired: number }): void {
+    this.#opaqueAccounts.set({ setup: "current" }, accounts.current);
+    this.#opaqueAccounts.set({ setup: "retired" }, accounts.retired);
+  }
+
   /** `callback` runs before each scrape, for numbers that must be asked for. Returns a function that ends it. */
   onCollect(callback: () => void | Promise<void>): () => void {
     this.#collectors.add(callback);
@@ -199,11 +221,15 @@ export class Metrics {
 
   /** The exposition, after the callbacks; a failing or slow one is counted and its numbers stay as they were. */
   async expose(): Promise<{ contentType: string; body: string }> {
-    await (this.#collecting ??= this.#collect().finally(() => this.#collecting = undefined));
+    await this.refresh();
     return { contentType: this.registry.contentType, body: await this.registry.metrics() };
   }
 
-  /** One collection at a time, however many scrape: the store is asked once. */
+  /** Runs the callbacks of onCollect(). One collection at a time, however many ask: the store is asked once. */
+  refresh(): Promise<void> {
+    return this.#collecting ??= this.#collect().finally(() => this.#collecting = undefined);
+  }
+
   async #collect(): Promise<void> {
     await Promise.all([...this.#collectors].map(async (callback) => {
       let cancel: (() => void) | undefined;

@@ -25,7 +25,9 @@ const DAY_MS = 86_400_000;
 const CHECK_MS = DAY_MS;
 /** The contract's warning. */
 const WARN_MS = 30 * DAY_MS;
-/** When a third of a leaf's life is left its successor is made, and announced for this long before it serves. */
+/** When a third of a leaf's life is left its successor serves: before the warning, with the daily check between. */
+const REPLACE_MS = LEAF_LIFE_MS / 3 + DAY_MS;
+/** For how long the successor is announced before that. */
 const ANNOUNCE_MS = 7 * DAY_MS;
 
 /** Where certificates come from. */
@@ -112,8 +114,8 @@ export class Certificates implements Disposable {
   async renew(): Promise<void> {
     if (this.#options.files) return;
     const left = this.#info.notAfter - this.#clock.now();
-    if (left < LEAF_LIFE_MS / 3 && !this.#next) await this.#prepareNext();
-    if (left < LEAF_LIFE_MS / 3 - ANNOUNCE_MS) await this.#putNextInPlace();
+    if (left < REPLACE_MS + ANNOUNCE_MS && !this.#next) await this.#prepareNext();
+    if (left < REPLACE_MS) await this.#putNextInPlace();
   }
 
   [Symbol.dispose](): void {

@@ -23,13 +23,14 @@ import { watchEventLoop } from "../observe/process_metrics.ts";
 import { CLOSE_CODES } from "../protocol/close_codes.ts";
 import { METHODS } from "../protocol/methods.ts";
 import { BlobFiles } from "../store/blob_files.ts";
+import { lockFolder } from "../store/folder_lock.ts";
 import { openStore } from "../store/open.ts";
 import { listen } from "../transport/deno_quic.ts";
 import type { Connection, Listener } from "../transport/transport.ts";
 import { Certificates } from "./certificates.ts";
 import { ServerConnection } from "./connection.ts";
 import type { ServerContext } from "./context.ts";
-import { prepareDataFolder } from "./data_folder.ts";
+import { findSecrets, makeFolders, type Secrets } from "./data_folder.ts";
 import { LIMIT_NAMES, Limits } from "./limits.ts";
 import { MemoryBudget } from "./memory_budget.ts";
 import { noticeMaker } from "./notices.ts";
@@ -65,8 +66,8 @@ export interface RunningServer extends AsyncDisposable {
 export async function startServer(settings: Settings, options: StartOptions = {}): Promise<RunningServer> {
   await using cleanup = new AsyncDisposableStack();
   const clock = options.clock ?? systemClock;
-  const secrets = await prepareDataFolder(settings, { mayMakeSecrets: !settings.production });
-  hideInLogs([...secrets.authTokens, ...secrets.dbKeys].filter((secret) => secret !== ""));
+  const { secrets, ...prepared } = await prepare(settings, { clock, mayMakeSecrets: !settings.production });
+  const certificates = cleanup.use(prepared.certificates);
   warnOfInsecureModes(secrets);
 
   const metrics = new Metrics({
@@ -75,9 +76,13 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     limits: LIMIT_NAMES,
     clock,
   });
-  const certificates = cleanup.use(await Certificates.open(certificateOptions(settings), clock));
   const store = cleanup.use(
-    await openStore({ backend: settings.storeBackend, dataDir: settings.dataDir, keys: secrets.dbKeys }),
+    await openStore({
+      backend: settings.storeBackend,
+      dataDir: settings.dataDir,
+      keys: secrets.dbKeys,
+      onBatch: (size, seconds) => metrics.storeBatch(size, seconds),
+    }),
   );
   const pool = cleanup.use(
     await OpaquePool.open({
@@ -176,6 +181,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
   const running = cleanup.move();
   let stopping: Promise<void> | null = null;
   const stop = () => stopping ??= shutDown(context, { listener, health, running });
+  for (const thing of prepared.made) log.info(`made ${thing}`);
   log.info("listening", {
     listen: `${listener.address.hostname}:${listener.address.port}`,
     version: VERSION,
@@ -184,7 +190,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     address: listener.address,
     metricsAddress: health?.address ?? null,
     fingerprint: certificates.fingerprint,
-    made: [...secrets.made, ...certificates.made],
+    made: prepared.made,
     context,
     expiry,
     stop,
@@ -194,9 +200,29 @@ export async function startServer(settings: Settings, options: StartOptions = {}
 
 /** Makes what a first start makes and no server needs to run for: folders, secrets, certificate. What was made, in words. */
 export async function initDataFolder(settings: Settings, clock: Clock): Promise<string[]> {
-  const secrets = await prepareDataFolder(settings, { mayMakeSecrets: true });
-  using certificates = await Certificates.open(certificateOptions(settings), clock);
-  return [...secrets.made, ...certificates.made];
+  const { certificates, made } = await prepare(settings, { clock, mayMakeSecrets: true });
+  certificates[Symbol.dispose]();
+  return made;
+}
+
+/**
+ * Folders, secrets and certificate, with the folder locked: of several servers that start at once in an empty
+ * folder, the one that gets the store must be the one whose key, token and CA lie there.
+ */
+async function prepare(
+  settings: Settings,
+  options: { clock: Clock; mayMakeSecrets: boolean },
+): Promise<{ secrets: Secrets; certificates: Certificates; made: string[] }> {
+  const made = await makeFolders(settings.dataDir);
+  const lock = await lockFolder(settings.dataDir);
+  try {
+    const secrets = await findSecrets(settings, options);
+    hideInLogs([...secrets.authTokens, ...secrets.dbKeys].filter((secret) => secret !== ""));
+    const certificates = await Certificates.open(certificateOptions(settings), options.clock);
+    return { secrets, certificates, made: [...made, ...secrets.made, ...certificates.made] };
+  } finally {
+    lock.release();
+  }
 }
 
 /** Between the last reply and the end of its connection. */
@@ -269,7 +295,9 @@ function registerGauges({ store, metrics, registry, delivery, certificates, memo
     metrics.waiters.set(delivery.waiters.count);
     metrics.subscribers.set(delivery.subscriptionCount);
     metrics.certificateExpirySeconds.set(certificates.info.notAfter / 1000);
-    metrics.setStoreCounts(await store.counts());
+    const counts = await store.counts();
+    metrics.setStoreCounts(counts);
+    metrics.setOpaqueAccounts({ current: counts.accounts, retired: 0 });
     metrics.storeDiskBytes.set(await store.diskBytes());
   });
 }

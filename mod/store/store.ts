@@ -501,4 +501,6 @@ export interface OpenOptions {
   readonly keys: readonly string[];
   /** Refuse (`keyMissing` is decided above) instead of making a new store when there is none. */
   readonly mustExist?: boolean;
+  /** Told of each transaction: how many verbs were in it, and how long it took, fsync included. */
+  readonly onBatch?: (verbs: number, seconds: number) => void;
 }

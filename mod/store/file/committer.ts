@@ -26,6 +26,14 @@ interface Ran {
   readonly settle: () => void;
 }
 
+/** What is told of the batches that were written. */
+export interface CommitterEvents {
+  /** The devices that got entries. */
+  readonly onCommitted: (devices: readonly DeviceId[]) => void;
+  /** How many verbs, and how long it took. */
+  readonly onBatch: (verbs: number, seconds: number) => void;
+}
+
 /** Bounds of one batch. */
 const BATCH_JOBS_MAX = 1024;
 const BATCH_BYTES_MAX = 8 * 2 ** 20;
@@ -34,15 +42,14 @@ const BATCH_BYTES_MAX = 8 * 2 ** 20;
 export class Committer {
   readonly #state: State;
   readonly #journal: Journal;
-  readonly #onCommitted: (devices: readonly DeviceId[]) => void;
+  readonly #events: CommitterEvents;
   #jobs: Job[] = [];
   #running: Promise<void> | undefined;
 
-  /** `onCommitted` is called after each batch, with the devices that got entries. */
-  constructor(state: State, journal: Journal, onCommitted: (devices: readonly DeviceId[]) => void) {
+  constructor(state: State, journal: Journal, events: CommitterEvents) {
     this.#state = state;
     this.#journal = journal;
-    this.#onCommitted = onCommitted;
+    this.#events = events;
   }
 
   /** Runs a verb; resolves with its result when everything it saw and did is on disk. */
@@ -106,6 +113,7 @@ export class Committer {
   }
 
   async #write(ran: readonly Ran[]): Promise<void> {
+    const began = performance.now();
     try {
       await this.#journal.append(encodeBatch(this.#state, this.#journal));
     } catch (cause) {
@@ -117,7 +125,8 @@ export class Committer {
     const devices = [...this.#state.enqueuedDevices()];
     this.#state.endBatch();
     for (const { settle } of ran) settle();
-    this.#onCommitted(devices);
+    this.#events.onBatch(ran.length, (performance.now() - began) / 1000);
+    this.#events.onCommitted(devices);
   }
 
   /** Runs one verb; one that throws changes nothing. */

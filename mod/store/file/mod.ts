@@ -62,7 +62,7 @@ export async function openFileStore(
   const folder = join(options.dataDir, JOURNAL_FOLDER);
   try {
     const { state, journal } = await openJournal(options, disk, { queueEntriesMax });
-    const store = new FileStore(state, journal, segmentBytes);
+    const store = new FileStore(state, journal, { segmentBytes, onBatch: options.onBatch });
     await store.tidy();
     return store;
   } catch (error) {
@@ -118,12 +118,20 @@ export class FileStore implements Store {
   #closed: Promise<void> | undefined;
 
   /** Use {@link openFileStore}. */
-  constructor(state: State, journal: Journal, segmentBytes: number) {
+  constructor(
+    state: State,
+    journal: Journal,
+    options: { segmentBytes: number; onBatch: OpenOptions["onBatch"] | undefined },
+  ) {
+    const { segmentBytes, onBatch = () => {} } = options;
     this.#state = state;
     this.#journal = journal;
     this.incarnation = copy(state.meta.get("incarnation")!.bytes!);
     this.realmId = hex(state.meta.get("realmId")!.bytes!);
-    this.#committer = new Committer(state, journal, (devices) => this.#committed(devices));
+    this.#committer = new Committer(state, journal, {
+      onCommitted: (devices) => this.#committed(devices),
+      onBatch,
+    });
     this.#compaction = new Compaction({ state, journal, committer: this.#committer, segmentBytes });
   }
 

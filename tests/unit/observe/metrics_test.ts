@@ -134,6 +134,15 @@ Deno.test("setStoreCounts() sets the queue depth and the store's gauges", async 
   assert.deepEqual(values, [1, 2, 4, 5, 6, 7, 8]);
 });
 
+Deno.test("setOpaqueAccounts() sets both, which are there from the start", async () => {
+  const metrics = newMetrics();
+  const values = () =>
+    Promise.all(["current", "retired"].map((setup) => valueOf(metrics, "qpq_opaque_accounts", { setup })));
+  assert.deepEqual(await values(), [0, 0]);
+  metrics.setOpaqueAccounts({ current: 7, retired: 2 });
+  assert.deepEqual(await values(), [7, 2]);
+});
+
 Deno.test("storeBatch() observes size and time", async () => {
   const metrics = newMetrics();
   metrics.storeBatch(120, 0.004);
