@@ -1,13 +1,37 @@
 /** The program: argv → command → exit code. The only place with Deno.exit, Deno.env and OS signals. */
 import { basename } from "node:path";
-import { runCommandLine } from "./mod/cli/main.ts";
-import type { Invocation, Terminal } from "./mod/cli/terminal.ts";
+import { CLIENT_NAME, runCommandLine } from "./mod/cli/main.ts";
+import type { Invocation, Terminal, TerminalInput } from "./mod/cli/terminal.ts";
 
 const encoder = new TextEncoder();
 
 function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
   const bytes = encoder.encode(text);
-  for (let written = 0; written < bytes.length;) written += stream.writeSync(bytes.subarray(written));
+  try {
+    for (let written = 0; written < bytes.length;) written += stream.writeSync(bytes.subarray(written));
+  } catch (error) {
+    // Nobody reads on (`… | head -1`, a closed window): there is nothing left to say, and nobody to say it to.
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    Deno.exit(1);
+  }
+}
+
+const input: TerminalInput = {
+  isTerminal: Deno.stdin.isTerminal(),
+  async read() {
+    const buffer = new Uint8Array(16 << 10);
+    const length = await Deno.stdin.read(buffer);
+    return length === null ? null : buffer.subarray(0, length);
+  },
+  setMode: (mode) => Deno.stdin.setRaw(mode === "raw"),
+};
+
+function columns(): number {
+  try {
+    return Math.max(20, Deno.consoleSize().columns);
+  } catch {
+    return 80;
+  }
 }
 
 function onInterrupt(callback: (signal: string) => void): void {
@@ -23,21 +47,25 @@ function onInterrupt(callback: (signal: string) => void): void {
 }
 
 /** Run from source the commands are Deno's tasks, which npx or an installed Deno runs. */
-function invocation(env: Readonly<Record<string, string>>): Invocation {
-  if (Deno.build.standalone) return { server: "qpq-server", client: "qpq-server client" };
+function invocation(programName: string, env: Readonly<Record<string, string>>): Invocation {
+  if (Deno.build.standalone) {
+    return { server: "qpq-server", client: programName === CLIENT_NAME ? CLIENT_NAME : "qpq-server client" };
+  }
   const deno = env["npm_command"] === "exec" ? "npx --yes deno@2.9.6" : "deno";
   return { server: `${deno} task qpq`, client: `${deno} task client` };
 }
 
 const env = Deno.env.toObject();
+const programName = Deno.build.standalone ? basename(Deno.execPath()).replace(/\.exe$/, "") : "qpq-server";
 const terminal: Terminal = {
   env,
   out: (text) => writeAll(Deno.stdout, text),
   error: (text) => writeAll(Deno.stderr, text),
+  outIsTerminal: Deno.stdout.isTerminal(),
   errorIsTerminal: Deno.stderr.isTerminal(),
-  inputIsTerminal: Deno.stdin.isTerminal(),
+  input,
+  columns,
   onInterrupt,
-  invocation: invocation(env),
+  invocation: invocation(programName, env),
 };
-const programName = Deno.build.standalone ? basename(Deno.execPath()).replace(/\.exe$/, "") : "qpq-server";
 Deno.exit(await runCommandLine(programName, { args: Deno.args, terminal }));

@@ -3,12 +3,13 @@ import { Command, CommanderError } from "commander";
 import { messageOf } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import { ConfigError } from "../config/load.ts";
+import { addClient } from "./client/main.ts";
 import { addInit } from "./init.ts";
 import { addServe } from "./serve.ts";
 import { type Terminal, UsageError } from "./terminal.ts";
 
 /** Name under which the executable is the client. */
-const CLIENT_NAME = "qpq-client";
+export const CLIENT_NAME = "qpq-client";
 
 /** Runs one command. `programName` is what the executable is called. Never throws. */
 export async function runCommandLine(
@@ -30,11 +31,13 @@ function serverProgram(terminal: Terminal): Command {
     .description("Self-hosted delivery server for end-to-end encrypted messaging.");
   addServe(program, terminal);
   addInit(program, terminal);
+  addClient(program.command("client"), terminal);
   return program;
 }
 
 function clientProgram(terminal: Terminal): Command {
   const program = newProgram(CLIENT_NAME, terminal);
+  addClient(program, terminal);
   return program;
 }
 

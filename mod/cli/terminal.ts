@@ -7,14 +7,26 @@ export interface Terminal {
   out(text: string): void;
   /** Talk goes here. */
   error(text: string): void;
+  /** stdout is a terminal. */
+  readonly outIsTerminal: boolean;
   /** stderr is a terminal. */
   readonly errorIsTerminal: boolean;
-  /** stdin is a terminal. */
-  readonly inputIsTerminal: boolean;
+  readonly input: TerminalInput;
+  /** Characters in a line of the terminal; 80 when there is none. */
+  columns(): number;
   /** Called once for the first SIGINT or SIGTERM; a second one ends the process at once. */
   onInterrupt(callback: (signal: string) => void): void;
   /** How the program was called: what a hint to the user begins with. */
   readonly invocation: Invocation;
+}
+
+/** What is typed or piped in. */
+export interface TerminalInput {
+  readonly isTerminal: boolean;
+  /** The next bytes; null at the end. */
+  read(): Promise<Uint8Array | null>;
+  /** `raw`: each key as it is typed, without echo, Ctrl-C among them. `cooked`: whole lines. */
+  setMode(mode: "raw" | "cooked"): void;
 }
 
 /** Command lines that reach this program again. */

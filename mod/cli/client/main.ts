@@ -1,0 +1,57 @@
+/** The client's commands: `qpq-client …`, `qpq-server client …`. One file for each first word. */
+import type { Command } from "commander";
+import { nearestName } from "../../config/problems.ts";
+import { type Terminal, UsageError } from "../terminal.ts";
+import { example, runCommand } from "./context.ts";
+import { addClientFlags } from "./flags.ts";
+import { ping } from "./ping.ts";
+
+/** Makes `command` the client: its flags, its commands, `--ping`. */
+export function addClient(command: Command, terminal: Terminal): void {
+  command
+    .description("Client for end-to-end encrypted messaging through a qpq server.")
+    .configureHelp({ commandUsage: (shown) => usageLine(shown, { client: command, terminal }) })
+    .option("--ping", "test the connection, like the command ping")
+    .action((_options, self: Command) => withoutCommand(terminal, self));
+  addClientFlags(command, terminal);
+  addPing(command, terminal);
+  // After the commands, which would inherit it: an unknown word then gets a better answer than "too many".
+  command.allowExcessArguments();
+  command.addHelpText(
+    "after",
+    example(
+      terminal,
+      "--server 127.0.0.1:7000 --auth-token-file data/secrets/auth-token register alice",
+      'send bob "Hello Bob"',
+      "recv --follow",
+    ) + `\n\n${terminal.invocation.client} COMMAND --help shows more about a command.`,
+  );
+}
+
+function addPing(client: Command, terminal: Terminal): void {
+  client.command("ping")
+    .description("test the connection to the server, its identity and the access token")
+    .addHelpText("after", example(terminal, '--server 127.0.0.1:7000 --auth-token "$TOKEN" ping'))
+    .action((_options, command: Command) => runCommand(terminal, command, ping));
+}
+
+/** No command word: `--ping` alone is one. */
+async function withoutCommand(terminal: Terminal, command: Command): Promise<void> {
+  const [word] = command.args;
+  if (word === undefined && command.opts()["ping"]) return await runCommand(terminal, command, ping);
+  if (word === undefined) return command.help({ error: true });
+  const nearest = nearestName(word, command.commands.map((each) => each.name()));
+  const hint = nearest ? `: did you mean ${nearest}?` : "";
+  throw new UsageError(
+    `There is no command ${word}${hint} (${terminal.invocation.client} --help lists them)`,
+  );
+}
+
+/** How the command is really called here: `deno task client …`, `qpq-client …`. */
+function usageLine(shown: Command, at: { client: Command; terminal: Terminal }): string {
+  const words: string[] = [];
+  for (let each: Command | null = shown; each && each !== at.client; each = each.parent) {
+    words.unshift(each.name());
+  }
+  return [at.terminal.invocation.client, ...words, shown.usage()].join(" ");
+}
