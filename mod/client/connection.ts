@@ -136,13 +136,24 @@ export class ClientConnection implements AsyncDisposable {
 
   /**
    * The pushes of a subscription, the first one without entries. Ends by throwing: QpqError `replaced` when a
-   * newer subscriber took over, ConnectionLostError when the connection is gone. Acknowledge with `call`.
+   * newer subscriber took over, ConnectionLostError when the connection is gone. Returns when `signal` aborts.
+   * Acknowledge with `call`.
    */
-  async *subscribe(request: RequestOf<"subscribe">): AsyncGenerator<PushBatch, void, void> {
+  async *subscribe(
+    request: RequestOf<"subscribe">,
+    options: { signal?: AbortSignal } = {},
+  ): AsyncGenerator<PushBatch, void, void> {
+    const { signal } = options;
+    if (signal?.aborted) return;
     const { stream, frames } = await this.#openOwn("subscribe", request);
+    const stop = () => stream.abort();
+    signal?.addEventListener("abort", stop, { once: true });
     try {
-      while (true) yield decodeReply("subscribe", await this.#nextFrame(frames, stream));
+      while (!signal?.aborted) yield decodeReply("subscribe", await this.#nextFrame(frames, stream));
+    } catch (error) {
+      if (!signal?.aborted) throw error;
     } finally {
+      signal?.removeEventListener("abort", stop);
       stream.abort();
     }
   }

@@ -140,6 +140,8 @@ export interface HeldRecord {
 /** Something that this device has to do in its groups, as soon as it can. */
 export interface ChoreRecord {
   readonly kind: "addDevice" | "removeDevice";
+  /** In this group only; in all groups without. */
+  readonly groupId?: GroupId;
   readonly accountId: AccountId;
   readonly deviceId: DeviceId;
   readonly sinceMs: number;

@@ -1,0 +1,238 @@
+/**
+ * The account behind a client: registering, logging in and out, devices, password, invitations, blocks. What must
+ * survive is in the state before the next step is taken.
+ */
+import { fromHex } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import { QpqError } from "../base/errors.ts";
+import { type AccountId, type DeviceId, idOf } from "../base/ids.ts";
+import { normaliseUserName } from "../base/user_name.ts";
+import type { ServerLink } from "./identity.ts";
+import { nameIn, ownAccount } from "./messenger_contacts.ts";
+import type { KeyPackageUpkeep } from "./messenger_key_packages.ts";
+import type { Uplink } from "./messenger_uplink.ts";
+import * as session from "./session.ts";
+import type { ClientState } from "./state.ts";
+import type { DeviceRecord, TableName } from "./state_records.ts";
+
+/** Tables that belong to an account and go with it. */
+const ACCOUNT_TABLES: readonly TableName[] = [
+  "account",
+  "device",
+  "session",
+  "cursor",
+  "keyPackages",
+  "groups",
+  "contacts",
+  "outbox",
+  "inbox",
+  "seen",
+  "held",
+  "chores",
+  "files",
+];
+
+/** A name and a password, and what a new device is called. */
+export interface Credentials {
+  readonly userName: string;
+  readonly password: string;
+  /** For the first login in this state. */
+  readonly deviceName?: string;
+}
+
+/** Who a client is. */
+export interface Whoami {
+  readonly userName: string;
+  readonly accountId: AccountId;
+  readonly deviceId: DeviceId;
+  readonly deviceName: string;
+  /** A session is there to be resumed. */
+  readonly loggedIn: boolean;
+}
+
+/** The own account's requests. */
+export class Accounts {
+  readonly #state: ClientState;
+  readonly #uplink: Uplink;
+  readonly #keyPackages: KeyPackageUpkeep;
+  readonly #clock: Clock;
+
+  constructor(deps: { state: ClientState; uplink: Uplink; keyPackages: KeyPackageUpkeep; clock: Clock }) {
+    this.#state = deps.state;
+    this.#uplink = deps.uplink;
+    this.#keyPackages = deps.keyPackages;
+    this.#clock = deps.clock;
+  }
+
+  /** Who this state belongs to; null before the first login. */
+  whoami(): Whoami | null {
+    const account = this.#state.one("account");
+    const device = this.#state.one("device");
+    if (!account || !device) return null;
+    return {
+      userName: account.userName,
+      accountId: account.accountId,
+      deviceId: device.deviceId,
+      deviceName: device.name,
+      loggedIn: this.#state.one("session") !== undefined,
+    };
+  }
+
+  /** Registers a new account and logs this device in. */
+  async register(credentials: Credentials & { invitation?: string }): Promise<Whoami> {
+    const account = this.#state.one("account");
+    if (account) {
+      throw new QpqError(
+        "alreadyLoggedIn",
+        `This state belongs to ${account.userName}; use a new state folder`,
+      );
+    }
+    return await this.#onFreshLink(async (link) => {
+      await session.register(link, credentials);
+      await this.#login(link, credentials);
+    });
+  }
+
+  /** Logs this device in; again, with the same groups, if it was before. */
+  async login(credentials: Credentials): Promise<Whoami> {
+    const account = this.#state.one("account");
+    const userName = normaliseUserName(credentials.userName);
+    if (account && account.userName !== userName) {
+      throw new QpqError(
+        "deviceConflict",
+        `This state belongs to ${account.userName}; use another state folder`,
+      );
+    }
+    return await this.#onFreshLink((link) => this.#login(link, credentials));
+  }
+
+  /** Ends the session. Groups and messages stay; log in again to go on. */
+  async logout(): Promise<void> {
+    ownAccount(this.#state);
+    if (this.#state.one("session")) await this.#uplink.call("logout", {}).catch(forgiveEndedSession);
+    await this.#state.transaction((tx) => tx.clear("session"));
+    await this.#uplink.drop();
+  }
+
+  /** Changes the password; ends the account's other sessions. */
+  async changePassword(change: { password: string; newPassword: string }): Promise<void> {
+    const account = ownAccount(this.#state);
+    await this.#withPassword(change.password, async (link) => {
+      await session.changePassword(link, { account, password: change.newPassword });
+    });
+  }
+
+  /** Deletes the account on the server and everything of it here. It cannot be undone; the name stays taken. */
+  async deleteAccount({ password }: { password: string }): Promise<void> {
+    await this.#withPassword(password, (link) => link.connection.call("deleteAccount", {}));
+    await this.#state.transaction((tx) => {
+      for (const table of ACCOUNT_TABLES) tx.clear(table);
+    });
+    await this.#uplink.drop();
+  }
+
+  /** The account's devices. */
+  devices(): Promise<session.DeviceInfo[]> {
+    return this.#uplink.retrying((link) => session.listDevices(link));
+  }
+
+  /** Ends a device for good: its queue, KeyPackages and sessions go at once, its group memberships by a commit. */
+  async revokeDevice(deviceId: DeviceId, { password }: { password: string }): Promise<void> {
+    const { accountId } = ownAccount(this.#state);
+    await this.#withPassword(
+      password,
+      (link) => link.connection.call("revokeDevice", { deviceId: fromHex(deviceId) }),
+    );
+    await this.#state.transaction((tx) => {
+      const key = `removeDevice:${deviceId}:`;
+      const sinceMs = this.#clock.now();
+      tx.put("chores", key, { kind: "removeDevice", accountId, deviceId, sinceMs, attempts: 0 });
+    });
+  }
+
+  /** An invitation code for somebody without the access token. */
+  async createInvitation(options: { ttlMs?: number }): Promise<{ invitation: string; expiresAt: number }> {
+    const link = await this.#uplink.link();
+    const ttlS = Math.ceil((options.ttlMs ?? 0) / 1000);
+    const answer = await link.connection.call("createInvitation", { ttlS });
+    return { invitation: answer.invitation, expiresAt: Number(answer.expiresAtMs) };
+  }
+
+  /** Nothing of `accountId` reaches this account any more. */
+  async block(accountId: AccountId): Promise<void> {
+    await this.#uplink.call("block", { accountId: fromHex(accountId) });
+  }
+
+  /** Undoes {@link block}. */
+  async unblock(accountId: AccountId): Promise<void> {
+    await this.#uplink.call("unblock", { accountId: fromHex(accountId) });
+  }
+
+  /** User names of blocked accounts. */
+  async blocks(): Promise<{ accountId: AccountId; userName: string }[]> {
+    const { accountIds } = await this.#uplink.call("listBlocks", {});
+    return accountIds.map((bytes) => idOf<AccountId>(bytes))
+      .map((accountId) => ({ accountId, userName: nameIn(this.#state, accountId) }));
+  }
+
+  /** Does `work`, which logs in, on a new connection; then that is the connection. */
+  async #onFreshLink(work: (link: ServerLink) => Promise<void>): Promise<Whoami> {
+    const link = await this.#uplink.fresh();
+    try {
+      await work(link);
+    } catch (error) {
+      await link.connection.close();
+      throw error;
+    }
+    await this.#uplink.adopt(link);
+    this.#keyPackages.expireCheck();
+    await this.#keyPackages.keep();
+    return this.whoami()!;
+  }
+
+  async #login(link: ServerLink, { userName, password, deviceName }: Credentials): Promise<void> {
+    const device = await this.#device(deviceName);
+    const { account, sessionId } = await session.login(link, { userName, password, device });
+    const former = this.#state.one("account");
+    if (former && former.accountId !== account.accountId) {
+      throw new QpqError("deviceConflict", `The server knows ${account.userName} as another account now`);
+    }
+    await this.#state.transaction((tx) => {
+      tx.set("account", account);
+      tx.set("session", { sessionId });
+    });
+  }
+
+  /** This device; made, and saved before the server hears of it, when there is none. */
+  async #device(name?: string): Promise<DeviceRecord> {
+    const known = this.#state.one("device");
+    if (known) return known;
+    const made = await session.makeDevice(name ?? "device");
+    await this.#state.transaction((tx) => tx.set("device", made));
+    return made;
+  }
+
+  /** Logs in anew with the password, which some requests demand, and does `work` on that connection. */
+  async #withPassword(password: string, work: (link: ServerLink) => Promise<unknown>): Promise<void> {
+    const { userName } = ownAccount(this.#state);
+    const former = this.#uplink.current;
+    const link = await this.#uplink.fresh();
+    try {
+      await this.#login(link, { userName, password });
+      // The former session would only be left behind.
+      await former?.connection.call("logout", {}).catch(() => {});
+      await this.#uplink.adopt(link);
+      await work(link);
+    } catch (error) {
+      if (this.#uplink.current !== link) await link.connection.close();
+      throw error;
+    }
+  }
+}
+
+/** A session that the server has ended already needs no logout. */
+function forgiveEndedSession(error: unknown): void {
+  const ended = error instanceof QpqError &&
+    ["loginRequired", "sessionExpired", "deviceRevoked", "accountDisabled"].includes(error.code);
+  if (!ended) throw error;
+}
