@@ -2,7 +2,8 @@
 import type { Command } from "commander";
 import { chooseLogFormat, configureLogs, logger } from "../base/log.ts";
 import { diskFile } from "../config/disk_file.ts";
-import { load, type Loaded, problemLine } from "../config/load.ts";
+import { load, type Loaded, managedSecretPath, problemLine } from "../config/load.ts";
+import type { Settings } from "../config/options.ts";
 import { type RunningServer, startServer } from "../server/start.ts";
 import { addOptionFlags, optionFlags } from "./option_flags.ts";
 import type { Terminal } from "./terminal.ts";
@@ -27,15 +28,17 @@ async function serve(flags: Record<string, string | boolean>, terminal: Terminal
   });
   configureLogs({ filter: settings.log, format });
   for (const warning of loaded.warnings) log.warn(problemLine(warning));
-  const server = await startServer(settings, { resumeExpiry: flags["resumeExpiry"] === true });
-  catchUnhandled(server);
-  tellWhatIsThere(server, loaded, terminal);
-  await new Promise<void>((resolve) =>
+  // Listened to before the start: a signal that comes during it stops the server as soon as it runs.
+  const interrupted = new Promise<void>((resolve) =>
     terminal.onInterrupt((signal) => {
       log.info("shutdown signal received", { signal });
       resolve();
     })
   );
+  const server = await startServer(settings, { resumeExpiry: flags["resumeExpiry"] === true });
+  catchUnhandled(server);
+  tellHowToTry(server, loaded, terminal);
+  await interrupted;
   await server.stop();
 }
 
@@ -48,19 +51,31 @@ function catchUnhandled(server: RunningServer): void {
   });
 }
 
-/** The first start says what it made; every start, where it is and how to try it. */
-function tellWhatIsThere(server: RunningServer, { settings }: Loaded, terminal: Terminal): void {
-  for (const thing of server.made) log.info(`made ${thing}`);
+/** A first start says how to try it. */
+function tellHowToTry(server: RunningServer, { settings }: Loaded, terminal: Terminal): void {
+  if (server.made.length === 0) return;
   const { port, hostname } = server.address;
   const host = hostname === "0.0.0.0" ? "127.0.0.1" : hostname === "::" ? "[::1]" : hostname;
-  if (server.made.length === 0) return;
   const metrics = server.metricsAddress;
-  const managed = settings.authToken === null;
-  const token = managed ? ` --auth-token-file ${settings.dataDir}/secrets/auth-token` : "";
-  const ca = settings.tlsCert === null ? ` --ca ${settings.dataDir}/tls/ca.pem` : "";
+  const ca = settings.tlsCert === null ? ` --ca ${shellWord(`${settings.dataDir}/tls/ca.pem`)}` : "";
   terminal.out(
     `\nThe server is running. Its certificate's fingerprint is\n  ${server.fingerprint}\n` +
       (metrics ? `Metrics and health are at\n  http://${metrics.hostname}:${metrics.port}/metrics\n` : "") +
-      `Try it from another terminal:\n  ${terminal.invocation.client} --server ${host}:${port}${ca}${token} --ping\n\n`,
+      `Try it from another terminal:\n  ${terminal.invocation.client} --server ${host}:${port}${ca}${
+        tokenFlag(settings)
+      } --ping\n\n`,
   );
+}
+
+/** The flag that shows the token, never the token itself. */
+function tokenFlag({ authToken, allowNoAuthToken, dataDir }: Settings): string {
+  if (authToken) {
+    return authToken.path ? ` --auth-token-file ${shellWord(authToken.path)}` : ' --auth-token "$TOKEN"';
+  }
+  return allowNoAuthToken ? "" : ` --auth-token-file ${shellWord(managedSecretPath(dataDir, "auth_token"))}`;
+}
+
+/** `text` as one word of a POSIX shell. */
+function shellWord(text: string): string {
+  return /^[\w./@%+=:,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -5,9 +5,10 @@
 import { join } from "node:path";
 import { base64url, hex, randomBytes } from "../base/bytes.ts";
 import { messageOf } from "../base/errors.ts";
-import { exists, writeFileAtomic } from "../base/files.ts";
+import { exists, readTextIfThere, writeFileAtomic } from "../base/files.ts";
 import { managedSecretPath } from "../config/load.ts";
-import type { Settings } from "../config/options.ts";
+import { optionOf, type Settings } from "../config/options.ts";
+import { Refusal } from "../config/values.ts";
 
 /** Secrets of a server, each list with the wanted one first. */
 export interface Secrets {
@@ -24,12 +25,8 @@ export class DataFolderError extends Error {
   override name = "DataFolderError";
 }
 
-/** Makes the folder and whatever is missing in it. `mayMake`: secrets may be generated (never in production's serve). */
-export async function prepareDataFolder(
-  settings: Settings,
-  options: { mayMakeSecrets: boolean },
-): Promise<Secrets> {
-  const { dataDir } = settings;
+/** Makes the data folder and those in it. What was made, in words. */
+export async function makeFolders(dataDir: string): Promise<string[]> {
   const made: string[] = [];
   if (!await exists(dataDir)) made.push(`data folder ${dataDir}`);
   try {
@@ -44,6 +41,18 @@ export async function prepareDataFolder(
       { cause },
     );
   }
+  return made;
+}
+
+/**
+ * Finds the secrets, or makes the missing ones if that may be done (never in production's serve). Call it while
+ * holding the folder's lock: of two servers that start at once, only one may make a key.
+ */
+export async function findSecrets(
+  settings: Settings,
+  options: { mayMakeSecrets: boolean },
+): Promise<Secrets> {
+  const made: string[] = [];
   const dbKeys = await findDbKeys(settings, { made, mayMake: options.mayMakeSecrets });
   const authTokens = await findAuthTokens(settings, { made, mayMake: options.mayMakeSecrets });
   return { authTokens, dbKeys, made };
@@ -58,6 +67,8 @@ async function findDbKeys(settings: Settings, { made, mayMake }: Making): Promis
   if (settings.dbKey) return settings.dbKey.lines;
   const path = managedSecretPath(settings.dataDir, "db_key");
   if (settings.allowPlaintextStore) return [""];
+  const madeMeanwhile = await readManaged(path, "db_key");
+  if (madeMeanwhile) return madeMeanwhile;
   const store = await findStore(settings.dataDir);
   if (store) {
     throw new DataFolderError(
@@ -76,6 +87,8 @@ async function findAuthTokens(settings: Settings, { made, mayMake }: Making): Pr
   if (settings.authToken) return settings.authToken.lines;
   const path = managedSecretPath(settings.dataDir, "auth_token");
   if (settings.allowNoAuthToken) return [];
+  const madeMeanwhile = await readManaged(path, "auth_token");
+  if (madeMeanwhile) return madeMeanwhile;
   if (!mayMake) {
     throw new DataFolderError(missingSecret("access token", "auth_token_file (QPQ_AUTH_TOKEN_FILE)"));
   }
@@ -83,6 +96,15 @@ async function findAuthTokens(settings: Settings, { made, mayMake }: Making): Pr
   await writeFileAtomic(path, `${token}\n`, { mode: 0o600 });
   made.push(`access token ${path}`);
   return [token];
+}
+
+/** A secret that another process made after this one had read its configuration; null when there is none. */
+async function readManaged(path: string, key: "auth_token" | "db_key"): Promise<readonly string[] | null> {
+  const text = await readTextIfThere(path);
+  if (text === null) return null;
+  const lines = optionOf(key).read(text);
+  if (lines instanceof Refusal) throw new DataFolderError(`Cannot use ${path}: it ${lines.text}`);
+  return lines as string[];
 }
 
 function missingSecret(what: string, setting: string): string {

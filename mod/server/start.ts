@@ -8,7 +8,8 @@ import { type Clock, delay, systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { hideInLogs, logger } from "../base/log.ts";
 import { VERSION } from "../base/version.ts";
-import type { Settings } from "../config/options.ts";
+import { environmentName, type OptionKey, type Settings } from "../config/options.ts";
+import { showAddress } from "../config/values.ts";
 import { Authenticator } from "../auth/authenticator.ts";
 import { OpaquePool } from "../auth/opaque.ts";
 import { OpaqueSetups } from "../auth/setups.ts";
@@ -167,14 +168,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
   const listener = cleanup.use(startListener(context));
   registerGauges(context);
   cleanup.defer(watchEventLoop(metrics.registry, clock));
-  const health = settings.metricsEnabled
-    ? await startHealthServer({
-      listen: settings.metricsListen,
-      metrics,
-      checks: () => readiness(context, { listener, expiry }),
-      clock,
-    })
-    : null;
+  const health = settings.metricsEnabled ? startHealth(context, { listener, expiry }) : null;
   cleanup.defer(() => health?.close());
   certificates.start((certificate) => listener.replaceCertificate(certificate));
 
@@ -233,21 +227,60 @@ const OPAQUE_PENDING_MAX = 1024;
 
 function startListener(context: ServerContext): Listener {
   const { settings, metrics, certificates } = context;
-  const listener = listen({
-    hostname: settings.listen.hostname,
-    port: settings.listen.port,
-    certificate: certificates.current,
-    idleTimeoutMs: settings.idleTimeoutMs,
-    streamsMax: settings.limits.streamsMax,
-    handshakesMax: settings.limits.handshakesMax,
-    handshakesPerSecondMax: settings.limits.handshakeRate,
-    udpBufferBytesWanted: settings.udpBufferBytes,
-    onHandshakeFailure: (kind) => metrics.handshakeFailure(kind),
-  });
+  const listener = atAddress(
+    "listen on",
+    settings.listen,
+    { protocol: "UDP", option: "listen" },
+    () =>
+      listen({
+        hostname: settings.listen.hostname,
+        port: settings.listen.port,
+        certificate: certificates.current,
+        idleTimeoutMs: settings.idleTimeoutMs,
+        streamsMax: settings.limits.streamsMax,
+        handshakesMax: settings.limits.handshakesMax,
+        handshakesPerSecondMax: settings.limits.handshakeRate,
+        udpBufferBytesWanted: settings.udpBufferBytes,
+        onHandshakeFailure: (kind) => metrics.handshakeFailure(kind),
+      }),
+  );
   acceptAll(context, listener).catch((error) =>
     log.error("accepting ended: {error}", { error: messageOf(error) })
   );
   return listener;
+}
+
+function startHealth(context: ServerContext, parts: { listener: Listener; expiry: Expiry }): HealthServer {
+  const { settings, metrics, clock } = context;
+  const where = { protocol: "TCP", option: "metrics_listen" } as const;
+  return atAddress("serve metrics on", settings.metricsListen, where, () =>
+    startHealthServer({
+      listen: settings.metricsListen,
+      metrics,
+      checks: () => readiness(context, parts),
+      clock,
+    }));
+}
+
+/** Runs `open`; an error of the operating system is told with the address and the option that names it. */
+function atAddress<Value>(
+  action: string,
+  address: NetAddress,
+  where: { protocol: "UDP" | "TCP"; option: OptionKey },
+  open: () => Value,
+): Value {
+  try {
+    return open();
+  } catch (cause) {
+    const { protocol, option } = where;
+    throw new Error(
+      `Cannot ${action} ${showAddress(address)} (${protocol}): ${
+        messageOf(cause)
+      }; end what uses it, or set ` +
+        `${option} (${environmentName(option)}) to an address of this machine that is free`,
+      { cause },
+    );
+  }
 }
 
 async function acceptAll(context: ServerContext, listener: Listener): Promise<void> {
