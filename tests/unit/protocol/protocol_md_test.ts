@@ -3,7 +3,17 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { xchacha20poly1305 } from "@noble/ciphers/chacha.js";
 import * as opaque from "@serenity-kit/opaque";
-import { concat, copy, fromBase64url, fromHex, hex, sha256, utf8 } from "../../../mod/base/bytes.ts";
+import {
+  concat,
+  copy,
+  fromBase64url,
+  fromHex,
+  hex,
+  randomBytes,
+  sha256,
+  utf8,
+  utf8Text,
+} from "../../../mod/base/bytes.ts";
 import { ERRORS } from "../../../mod/base/errors.ts";
 import type { AccountId } from "../../../mod/base/ids.ts";
 import { MLS_SUITES } from "../../../mod/base/mls_suites.ts";
@@ -32,6 +42,8 @@ import {
   tableOf,
   vectorOf,
 } from "../../support/protocol_page.ts";
+import { requestFrame } from "../../support/raw_stream.ts";
+import { newAccount } from "../../support/test_client.ts";
 import { startTestServer } from "../../support/test_server.ts";
 
 const PAGE = readPage();
@@ -239,6 +251,47 @@ Deno.test("PROTOCOL.md: its frames, sent byte by byte, are answered by a server 
   } finally {
     await Deno.remove(dataDir, { recursive: true });
   }
+});
+
+Deno.test("PROTOCOL.md: pipelined Enqueues of one stream are accepted in their order", async () => {
+  await using server = await startTestServer();
+  await using alice = await newAccount(server, "alice");
+  const sent = Array.from({ length: 200 }, (_, index) => String(index));
+  await Promise.all(sent.map((text) => alice.enqueue([alice.deviceId], { payload: utf8(text) })));
+  const { entries } = await alice.connection.call("fetch", {});
+  assert.deepEqual(entries.map((entry) => utf8Text(entry.payload)), sent);
+});
+
+Deno.test("PROTOCOL.md: a device named in two parts gets two entries with one entry id, named twice in one part one", async () => {
+  await using server = await startTestServer();
+  await using alice = await newAccount(server, "alice");
+  const to = alice.deviceId;
+  const { statuses } = await alice.connection.call("enqueue", {
+    messageId: randomBytes(16),
+    parts: [{ payload: utf8("commit"), recipients: [to, to] }, {
+      payload: utf8("welcome"),
+      recipients: [to],
+    }],
+  });
+  assert.equal(statuses.length, 3);
+  const { entries } = await alice.connection.call("fetch", {});
+  assert.deepEqual(entries.map((entry) => utf8Text(entry.payload)), ["commit", "welcome"]);
+  assert.deepEqual(entries[0]!.entryId, entries[1]!.entryId);
+});
+
+Deno.test("PROTOCOL.md: what came before the client's FIN is answered, then the stream ends", async () => {
+  await using server = await startTestServer();
+  await using alice = await newAccount(server, "alice");
+  const { stream } = await alice.rawStream();
+  const asked = [1, 2, 3].map((id) => requestFrame(id, "ping", { echo: Uint8Array.of(id) }));
+  await stream.write(concat(...asked));
+  await stream.closeWrite();
+  const decoder = new FrameDecoder(() => FRAME_BODY_BYTES_MAX);
+  const answered: number[] = [];
+  for (let chunk = await stream.read(); chunk; chunk = await stream.read()) {
+    for (const { frame } of decoder.push(chunk)) answered.push(frame.requestId);
+  }
+  assert.deepEqual(answered.sort(), [1, 2, 3]);
 });
 
 /** Ping too early, Hello, Ping, Enqueue without a login. */
