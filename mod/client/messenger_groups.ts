@@ -167,7 +167,12 @@ export class Groups {
     }
     const contact = this.#contacts.find(userName);
     const known = contact && this.#directWith(contact.accountId);
-    if (known) return known.id;
+    if (known) {
+      const { group } = this.#store.load(this.#state, known.id);
+      // Their devices may all be gone (revoked, or registered again): then they are taken in anew.
+      if (devicesOf(group, contact.accountId).length === 0) await this.add(known.id, contact.userName);
+      return known.id;
+    }
     const claimed = await this.#committer.claim({ userName }, { suite: MLS_SUITE_X25519 });
     return (await this.#create("", { suite: MLS_SUITE_X25519, claimed: [claimed] })).groupId;
   }

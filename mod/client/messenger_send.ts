@@ -11,7 +11,7 @@ import { encodeContent, type FileReference, type MessageContent, safeFileName } 
 import { decryptFileTo, encryptFileTo, newFileCipher, type SealedFile } from "./file_crypto.ts";
 import { addChore, addFile } from "./inbox.ts";
 import type { Committer } from "./messenger_commits.ts";
-import { nameIn, ownAccount } from "./messenger_contacts.ts";
+import { type Contacts, nameIn, ownAccount } from "./messenger_contacts.ts";
 import { fileIdOf } from "./messenger_events.ts";
 import type { GroupStore } from "./messenger_group_store.ts";
 import type { Groups } from "./messenger_groups.ts";
@@ -65,6 +65,7 @@ export interface KnownFile {
 export interface SenderDeps {
   readonly state: ClientState;
   readonly uplink: Uplink;
+  readonly contacts: Contacts;
   readonly store: GroupStore;
   readonly groups: Groups;
   readonly committer: Committer;
@@ -215,6 +216,10 @@ export class Sender {
         addChore(tx, { kind: "removeDevice", groupId, accountId, deviceId, sinceMs });
       }
     });
+    // Whoever registered again has another account key: time to say so.
+    for (const accountId of new Set(gone.map((one) => one.accountId))) {
+      await this.#deps.contacts.refresh(accountId);
+    }
   }
 
   /** Stores an encrypted file; returns when it may be gone. */

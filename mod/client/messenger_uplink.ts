@@ -98,19 +98,8 @@ export class Uplink {
 
   /** A verified connection that is not logged in, for a registration or a login. It belongs to the caller. */
   async fresh(): Promise<ServerLink> {
-    const { state, server, choice, accessToken, clock, connect } = this.#options;
-    this.#ending.signal.throwIfAborted();
-    const link = await connectServer({
-      server,
-      choice,
-      trust: state.one("server")?.trust ?? null,
-      // A rotated token must not keep those out who are logged in: they need none.
-      accessToken: state.one("session") ? undefined : accessToken,
-      clientVersion: `qpq-client/${VERSION}`,
-      clock,
-      signal: this.#ending.signal,
-      ...(connect ? { connect } : {}),
-    });
+    const { state, server } = this.#options;
+    const link = await this.#connect();
     try {
       await state.transaction((tx) => saveTrust(tx, server, link.trust));
       return link;
@@ -180,6 +169,28 @@ export class Uplink {
     this.#ending.abort(new ConnectionLostError({ code: 0, reason: "the client was closed", by: "local" }));
     await this.#opening?.catch(() => {});
     await this.drop();
+  }
+
+  async #connect(): Promise<ServerLink> {
+    const { state, server, choice, accessToken, clock, connect } = this.#options;
+    this.#ending.signal.throwIfAborted();
+    const options = {
+      server,
+      choice,
+      trust: state.one("server")?.trust ?? null,
+      clientVersion: `qpq-client/${VERSION}`,
+      clock,
+      signal: this.#ending.signal,
+      ...(connect ? { connect } : {}),
+    };
+    try {
+      return await connectServer({ ...options, accessToken });
+    } catch (error) {
+      // A rotated token must not keep those out who are logged in: they need none.
+      const isStale = error instanceof QpqError && error.code === "invalidToken" && state.one("session");
+      if (!isStale) throw error;
+      return await connectServer(options);
+    }
   }
 
   async #open(): Promise<ServerLink> {

@@ -145,7 +145,7 @@ export class Client implements AsyncDisposable {
     this.#receiver = receiver;
     this.#groups = groups;
     this.#accounts = new Accounts({ state, uplink, keyPackages, clock });
-    this.#sender = new Sender({ state, uplink, store, groups, committer, outbox, receiver, clock });
+    this.#sender = new Sender({ state, uplink, contacts, store, groups, committer, outbox, receiver, clock });
     this.#chores = new Chores({ state, groups: store, committer, outbox, keyPackages, clock });
   }
 
