@@ -10,9 +10,11 @@ export type StoreKey =
   | { readonly kind: "passphrase"; readonly passphrase: string }
   | { readonly kind: "none" };
 
-/** Reads the text of a key; surrounding white space is the caller's to trim. */
+/** Reads the text of a key; surrounding white space is the caller's to trim. Throws RangeError if it holds NUL. */
 export function parseStoreKey(text: string): StoreKey {
   if (text === "") return { kind: "none" };
   if (/^[0-9a-f]{64}$/i.test(text)) return { kind: "raw", key: fromHex(text) };
+  // SQL ends at NUL, and an error would quote what was read of the key.
+  if (text.includes("\0")) throw new RangeError("Cannot use a DB key that holds the character NUL");
   return { kind: "passphrase", passphrase: text };
 }

@@ -87,7 +87,8 @@ export class Ledger {
   readonly #blocks = new Map<number, Set<string>>();
   #totals: Totals | undefined;
   #totalsDirty = false;
-  #shareCount = 0;
+  /** Shares and block list members kept. */
+  #detailCount = 0;
   #dirtyQueues: Queue[] = [];
   #dirtyShares: { queue: Queue; account: number; share: Share }[] = [];
   #dirtyAccounts: AccountSums[] = [];
@@ -188,7 +189,7 @@ export class Ledger {
     const row = this.#findShare.get(queue.device, account);
     const share = { depth: row?.depth ?? 0, bytes: row?.bytes ?? 0, stored: row !== undefined, dirty: false };
     queue.shares.set(account, share);
-    this.#shareCount += 1;
+    this.#detailCount += 1;
     return share;
   }
 
@@ -253,6 +254,7 @@ export class Ledger {
     if (!blocked) {
       blocked = new Set(this.#findBlocks.all(account).map((row) => hex(row.blocked)));
       this.#blocks.set(account, blocked);
+      this.#detailCount += blocked.size;
     }
     return blocked;
   }
@@ -340,7 +342,7 @@ export class Ledger {
 
   /** After a commit: keeps what is clean, within bounds. */
   trim(): void {
-    const kept = this.#queues.size + this.#accounts.size + this.#blocks.size + this.#shareCount;
+    const kept = this.#queues.size + this.#accounts.size + this.#blocks.size + this.#detailCount;
     if (kept > KEPT_MAX) this.clear();
   }
 
@@ -352,7 +354,7 @@ export class Ledger {
     this.#blocks.clear();
     this.#totals = undefined;
     this.#totalsDirty = false;
-    this.#shareCount = 0;
+    this.#detailCount = 0;
     this.#dirtyQueues.length = this.#dirtyShares.length = this.#dirtyAccounts.length = 0;
     this.#touched.clear();
   }

@@ -35,6 +35,7 @@ class StoreThread {
   readonly #batcher: Batcher;
   #answer = Promise.withResolvers<Response>();
   #closing: Promise<void> | undefined;
+  #failure: QpqError | undefined;
 
   constructor(onBatch: OpenOptions["onBatch"]) {
     this.#batcher = new Batcher((request, transfer) => this.#worker.postMessage(request, transfer), {
@@ -55,6 +56,7 @@ class StoreThread {
 
   #died(reason: string): void {
     const failure = new QpqError("storeUnavailable", `The store's worker has ended: ${reason}`);
+    this.#failure = failure;
     this.#batcher.fail(failure);
     this.#answer.reject(failure);
   }
@@ -67,6 +69,7 @@ class StoreThread {
   }
 
   #ask(request: Request): Promise<Response> {
+    if (this.#failure) return Promise.reject(this.#failure);
     this.#answer = Promise.withResolvers();
     this.#answer.promise.catch(() => {});
     this.#worker.postMessage(request);

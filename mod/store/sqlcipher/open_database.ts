@@ -4,16 +4,19 @@
  */
 import { join } from "node:path";
 import { messageOf } from "../../base/errors.ts";
-import { randomBytes } from "../../base/bytes.ts";
 import { isNoSpace } from "../folder_lock.ts";
 import { parseStoreKey } from "../key.ts";
 import { type OpenOptions, StoreOpenError, type StoreOpenProblem } from "../store.ts";
-import { Connection, sqliteCode } from "./connection.ts";
+import { configure, connect, migrate } from "./connect.ts";
+import { type Connection, sqliteCode } from "./connection.ts";
+import { createDatabase, exists } from "./create_database.ts";
 import { fileIsOfKey, PAGE_BYTES } from "./page_key.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
 
 /** Name of the database in the data folder. */
 export const DATABASE_NAME = "qpq.db";
+
+const RESTORE = "Restore a backup into an empty data folder (qpq-server backup restore)";
 
 /** An open, migrated database, and how to open it again after the connection was lost. */
 export interface OpenedDatabase {
@@ -26,7 +29,7 @@ export function openDatabase(options: OpenOptions): OpenedDatabase {
   const path = join(options.dataDir, DATABASE_NAME);
   try {
     checkWritable(options.dataDir);
-    if (!exists(path)) create(path, options);
+    if (!exists(path)) createDatabase(path, options);
     checkFile(path);
     const { connection, key } = openWithKeys(path, options.keys);
     try {
@@ -50,16 +53,6 @@ function reopen(path: string, key: string): Connection {
     return connection;
   } catch (error) {
     connection.close();
-    throw error;
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }
 }
@@ -90,28 +83,6 @@ function checkFile(path: string): void {
     `Cannot open ${path} as it is damaged or not a store: its size of ${size} bytes is not a multiple of ` +
       `${PAGE_BYTES}. ${RESTORE}`,
   );
-}
-
-const RESTORE = "Restore a backup into an empty data folder (qpq-server backup restore)";
-
-/** A connection that has been given its key, and nothing is known about. */
-function connect(path: string, key: string): Connection {
-  const connection = new Connection(path);
-  try {
-    // Messages about keys that do not fit would go to stderr.
-    connection.exec("PRAGMA cipher_log_level = NONE");
-    const parsed = parseStoreKey(key);
-    if (parsed.kind === "raw") connection.exec(`PRAGMA key = "x'${parsed.key.toHex()}'"`);
-    if (parsed.kind === "passphrase") {
-      connection.exec(`PRAGMA key = '${parsed.passphrase.replaceAll("'", "''")}'`);
-    }
-    // One server for each store, and no shared-memory file beside it.
-    connection.exec("PRAGMA locking_mode = EXCLUSIVE");
-    return connection;
-  } catch (error) {
-    connection.close();
-    throw error;
-  }
 }
 
 function openWithKeys(path: string, keys: readonly string[]): { connection: Connection; key: string } {
@@ -180,109 +151,6 @@ function checkSchema(connection: Connection, path: string): void {
       path,
       `Cannot open ${path} as it is damaged: ${size} bytes are left of ${pages * PAGE_BYTES}. ${RESTORE}`,
     );
-  }
-}
-
-function configure(connection: Connection): void {
-  for (const pragma of SETTINGS) connection.exec(`PRAGMA ${pragma}`);
-  // Proves that the file can be written before the server says that it is ready.
-  connection.begin();
-  connection.rollback();
-}
-
-const SETTINGS: readonly string[] = [
-  "journal_mode = WAL",
-  // fsync of the WAL at each COMMIT: the reply to a client is sent after.
-  "synchronous = FULL",
-  // A checkpoint each 16 MiB: pages written again and again are moved once. Nothing reads beside us, so it always
-  // completes and the WAL starts over; a single large transaction is all that can make it longer for a while.
-  "wal_autocheckpoint = 4096",
-  "journal_size_limit = 67108864",
-  "cache_size = -65536",
-  "temp_store = MEMORY",
-  "mmap_size = 0",
-  // Overwrites what was deleted on pages that are written anyway. ON would write every freed page once more, and
-  // what it would still hide is only readable with the DB key, and then ciphertext of MLS.
-  "secure_delete = FAST",
-  "trusted_schema = OFF",
-  "foreign_keys = OFF",
-  // ON locks and wipes every allocation of SQLite, which costs more than half of the speed; the key is in this
-  // process' memory all the same.
-  "cipher_memory_security = OFF",
-];
-
-function migrate(connection: Connection): void {
-  const version = Number(connection.value("PRAGMA user_version"));
-  if (version === MIGRATIONS.length) return;
-  connection.begin();
-  try {
-    for (const migration of MIGRATIONS.slice(version)) connection.exec(migration);
-    connection.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);
-    connection.commit();
-  } catch (error) {
-    connection.rollback();
-    throw error;
-  }
-}
-
-/** Makes the store beside its place, and moves it there when it is complete and on disk. */
-function create(path: string, { keys, mustExist }: OpenOptions): void {
-  if (mustExist) {
-    throw new StoreOpenError(
-      "failed",
-      path,
-      `Cannot open ${path} as there is no such file: check data_dir, or make a new store with qpq-server init`,
-    );
-  }
-  if (exists(`${path}-wal`)) {
-    throw new StoreOpenError(
-      "damaged",
-      path,
-      `Cannot make ${path} as ${path}-wal of an older store is there: put that store's ${DATABASE_NAME} back, or ` +
-        `move the leftover file away`,
-    );
-  }
-  const key = keys[0];
-  if (key === undefined) throw new RangeError("A store needs at least one key");
-  const draft = `${path}.new`;
-  removeDraft(draft);
-  try {
-    createDraft(draft, key);
-    Deno.renameSync(draft, path);
-    syncFolderOf(path);
-  } catch (error) {
-    removeDraft(draft);
-    throw error;
-  }
-}
-
-function createDraft(draft: string, key: string): void {
-  // SQLite gives its WAL the mode of the database.
-  Deno.openSync(draft, { write: true, createNew: true, mode: 0o600 }).close();
-  const connection = connect(draft, key);
-  try {
-    connection.exec(`PRAGMA page_size = ${PAGE_BYTES}; PRAGMA application_id = ${APPLICATION_ID}`);
-    configure(connection);
-    migrate(connection);
-    connection.prepare("INSERT INTO store (id, incarnation, realm_id) VALUES (1, ?, ?)")
-      .run(randomBytes(16), randomBytes(16).toHex());
-    connection.exec("PRAGMA wal_checkpoint(TRUNCATE)");
-  } finally {
-    connection.close();
-  }
-}
-
-function removeDraft(draft: string): void {
-  for (const suffix of ["", "-wal", "-journal"]) if (exists(draft + suffix)) Deno.removeSync(draft + suffix);
-}
-
-function syncFolderOf(path: string): void {
-  if (Deno.build.os === "windows") return; // Folders cannot be opened there; NTFS journals the rename.
-  const folder = Deno.openSync(join(path, ".."));
-  try {
-    folder.syncDataSync();
-  } finally {
-    folder.close();
   }
 }
 

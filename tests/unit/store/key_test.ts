@@ -13,3 +13,9 @@ Deno.test("parseStoreKey() takes everything else for a passphrase, and nothing f
   }
   assert.deepEqual(parseStoreKey(""), { kind: "none" });
 });
+
+Deno.test("parseStoreKey() refuses NUL without quoting the key", () => {
+  assert.throws(() => parseStoreKey("secret\0key"), (error) => {
+    return error instanceof RangeError && !error.message.includes("secret");
+  });
+});
