@@ -191,10 +191,11 @@ export class Inbox {
     const header = readHeader(arrival.payload);
     if (header.kind === "welcome") return await this.#join(tx, arrival);
     const row = tx.get("groups", header.groupId);
+    // Order within a group stands: what comes behind a held entry waits as well. A held Welcome may be of any group.
+    const holdsBack = row?.status === "active" ? header.groupId : "";
+    const earlier = tx.all("held").filter((held) => held.seq < arrival.seq);
+    if (earlier.some((held) => held.groupId === holdsBack)) return this.#hold(tx, arrival);
     if (!row || row.status === "removed") return;
-    const waiting = tx.all("held").some((held) => held.groupId === header.groupId);
-    // Order within a group stands: what comes behind a held entry waits as well.
-    if (waiting && !arrival.heldKey) return this.#hold(tx, arrival);
     if (header.content === "commit" && await this.#adoptOwn(tx, header.groupId, arrival)) return;
     const { group } = this.#groups.load(tx, header.groupId);
     const processed = await processMessage(this.#groups.context, group, arrival.payload);
@@ -326,7 +327,9 @@ export class Inbox {
       acceptedMs,
       payload: copy(arrival.payload),
     });
-    if (groupId !== "" && all.some((held) => held.groupId === groupId)) return;
+    const isFirst = groupId === "" ||
+      (tx.get("groups", groupId) !== undefined && !all.some((held) => held.groupId === groupId));
+    if (arrival.heldKey || !isFirst) return;
     const notice: InboxNotice = { kind: "unreadable", reason: "untrusted" };
     addNotice(tx, { notice, entryId: arrival.id, groupId, seq, acceptedMs });
   }

@@ -15,7 +15,7 @@ import { proposeLeave } from "./mls_commits.ts";
 import { createGroup, groupInfo, members, type MlsGroup } from "./mls_group.ts";
 import { addToOutbox, type Outbox } from "./outbox.ts";
 import type { ClientState } from "./state.ts";
-import type { GroupRecord } from "./state_records.ts";
+import type { ContactRecord } from "./state_records.ts";
 
 const NAME_CHARACTERS_MAX = 64;
 
@@ -166,22 +166,32 @@ export class Groups {
       throw new TypeError("There is no conversation with oneself; make a group instead");
     }
     const contact = this.#contacts.find(userName);
-    const known = contact && this.#directWith(contact.accountId);
-    if (known) {
-      const { group } = this.#store.load(this.#state, known.id);
+    const known = contact ? this.#directWith(contact) : [];
+    const reachable = known.find((one) => one.isReachable) ?? known[0];
+    if (contact && reachable) {
       // Their devices may all be gone (revoked, or registered again): then they are taken in anew.
-      if (devicesOf(group, contact.accountId).length === 0) await this.add(known.id, contact.userName);
-      return known.id;
+      if (!reachable.isReachable) await this.add(reachable.groupId, contact.userName);
+      return reachable.groupId;
     }
     const claimed = await this.#committer.claim({ userName }, { suite: MLS_SUITE_X25519 });
     return (await this.#create("", { suite: MLS_SUITE_X25519, claimed: [claimed] })).groupId;
   }
 
-  /** When both sides began one at the same time there are two: all take the one with the smaller id. */
-  #directWith(accountId: AccountId): GroupRecord | undefined {
+  /**
+   * The conversations with a contact. When both sides began one at the same time there are two: the smaller id is first,
+   * on both sides.
+   */
+  #directWith(contact: ContactRecord): { groupId: GroupId; isReachable: boolean }[] {
     return this.#state.all("groups")
-      .filter((row) => row.direct === accountId && row.status === "active" && !row.broken)
-      .sort((a, b) => a.id < b.id ? -1 : 1)[0];
+      .filter((row) => row.direct === contact.accountId && row.status === "active" && !row.broken)
+      .sort((a, b) => a.id < b.id ? -1 : 1)
+      .map(({ id }) => {
+        const devices = devicesOf(this.#store.load(this.#state, id).group, contact.accountId);
+        return {
+          groupId: id,
+          isReachable: devices.some((device) => contact.devices?.[device] !== undefined),
+        };
+      });
   }
 
   /** Adds all devices of a user that are not in the group; a device that lost its state is taken in anew. */
