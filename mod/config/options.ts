@@ -425,7 +425,7 @@ export const OPTIONS = {
     "How long a message id makes a retry return the first result.",
   ),
   "limits.idempotency_count_max": count("live", 50_000, 10_000_000, "Message ids remembered for a device."),
-  "limits.fetch_entries_max": count("live", 1000, 100_000, "Messages in one reply or push batch."),
+  "limits.fetch_entries_max": count("live", 1000, 2000, "Messages in one reply or push batch."),
   "limits.wait_max": duration(
     "live",
     60 * SECOND,
@@ -446,7 +446,7 @@ export const OPTIONS = {
   ),
 
   "limits.devices_max": count("live", 10, 100, "Devices of an account."),
-  "limits.blocks_max": count("live", 10_000, 1_000_000, "Accounts that an account may block."),
+  "limits.blocks_max": count("live", 10_000, 100_000, "Accounts that an account may block."),
   "limits.key_packages_max": count("live", 100, 1000, "KeyPackages of a device for each ciphersuite."),
   "limits.key_packages_low": integer<number>("live", 20, { min: 0, max: 1000 }, {
     text: "A device whose supply of KeyPackages falls below this is told.",

@@ -76,6 +76,12 @@ export interface FetchWindow {
   readonly bytesMax: number;
 }
 
+/** The right to hold a large answer; see {@link Delivery.fetchWait}. */
+export interface Turn {
+  take(): Promise<void>;
+  giveBack(): void;
+}
+
 /** Entries and where the queue stands. */
 export interface Fetched {
   readonly entries: Entry[];
@@ -170,11 +176,11 @@ export class Delivery implements Disposable {
 
   /**
    * Like {@link fetch}, but waits for an entry for at most `timeoutMs`. `cancelled` ends the wait when the
-   * caller is gone.
+   * caller is gone. `turn` is held while the queue is read, and given back while nothing is there.
    */
   async fetchWait(
     caller: Caller,
-    wait: { window: FetchWindow; timeoutMs: number; cancelled: AbortSignal },
+    wait: { window: FetchWindow; timeoutMs: number; cancelled: AbortSignal; turn?: Turn },
   ): Promise<Fetched> {
     const timeoutMs = Math.min(wait.timeoutMs || this.#limits.waitMsMax, this.#limits.waitMsMax);
     const deadline = this.#clock.monotonic() + timeoutMs;
@@ -186,11 +192,13 @@ export class Delivery implements Disposable {
       const onCancel = () => waiter.end("cancelled");
       wait.cancelled.addEventListener("abort", onCancel, { once: true });
       try {
+        await wait.turn?.take();
         const fetched = await this.#fetch(caller.deviceId, wait.window);
         if (fetched.entries.length > 0) {
           this.#metrics.fetchTotal.inc();
           return fetched;
         }
+        wait.turn?.giveBack();
         if (leftMs <= 0 || wait.cancelled.aborted) return fetched;
         if (!waited) this.#metrics.fetchWaitTotal.inc();
         waited = true;

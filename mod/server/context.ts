@@ -12,6 +12,7 @@ import type { Certificates } from "./certificates.ts";
 import type { Limits } from "./limits.ts";
 import type { MemoryBudget } from "./memory_budget.ts";
 import type { Registry } from "./registry.ts";
+import type { ReplyTurn } from "./reply_turns.ts";
 import type { RequestsInFlight } from "./requests_in_flight.ts";
 
 /** The parts of a running server that requests need. */
@@ -55,6 +56,8 @@ export interface ConnectionState {
 export interface RequestContext {
   readonly server: ServerContext;
   readonly connection: ConnectionState;
+  /** Taken before a large reply is made. */
+  readonly turn: ReplyTurn;
 }
 
 /** The caller of a method that needs a login (dispatch has checked it). */

@@ -184,6 +184,21 @@ Deno.test("a client that never reads its replies is held back and does not distu
   await assertServes(server);
 });
 
+Deno.test("a client that pipelines large fetches and reads them gets them all", async () => {
+  await using server = await startTestServer();
+  await using alice = await newAccount(server, "alice");
+  const payload = randomBytes(1 << 20);
+  for (let i = 0; i < 4; i++) await alice.enqueue([alice.deviceId], { payload });
+  const replies = await Promise.all(
+    Array.from(
+      { length: 12 },
+      (_, i) =>
+        i % 2 ? alice.connection.call("fetch", {}) : alice.connection.call("fetchWait", { timeoutMs: 1000 }),
+    ),
+  );
+  assert.deepEqual(replies.map(({ entries }) => entries.length), new Array(12).fill(4));
+});
+
 Deno.test("nobody reaches what is another's", async () => {
   await using server = await startTestServer();
   await using alice = await newAccount(server, "alice");

@@ -117,12 +117,13 @@ export const accountHandlers: Pick<
     return {};
   },
 
-  async getAccount({ server, connection }, request) {
+  async getAccount(context, request) {
+    const { server, connection } = context;
     const account = await server.authenticator.getAccount(
       connection.auth,
       idField(request.accountId, "account_id"),
     );
-    const own = callerOf({ server, connection }).accountId === account.accountId;
+    const own = callerOf(context).accountId === account.accountId;
     return {
       accountId: idBytes(account.accountId),
       userName: account.userName,
@@ -146,6 +147,7 @@ export const accountHandlers: Pick<
   },
 
   async listBlocks(context) {
+    await context.turn.take();
     const blocked = await context.server.store.listBlocks(callerOf(context).accountId);
     return { accountIds: blocked.map(idBytes) };
   },

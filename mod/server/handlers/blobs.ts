@@ -40,7 +40,8 @@ export const putBlob: OwnStreamHandler<PutBlobRequest> = async (context, own) =>
 };
 
 /** Sends the size, then exactly `length` bytes. */
-export const getBlob: OwnStreamHandler<GetBlobRequest> = async (context, { request, frame, writer }) => {
+export const getBlob: OwnStreamHandler<GetBlobRequest> = async (context, own) => {
+  const { request, frame, writer } = own;
   const blob = await context.server.blobs.get({
     hash: hashField(request.sha256),
     offset: numberField(request.offset, "offset"),
@@ -51,8 +52,9 @@ export const getBlob: OwnStreamHandler<GetBlobRequest> = async (context, { reque
     length: BigInt(blob.length),
   });
   writer.write(encodeFrame(frame.requestId, CODE_OK, response));
+  own.rawBytesBegun = true;
   for await (const chunk of blob.body) {
-    if (context.connection.gone.aborted) return;
+    if (context.connection.gone.aborted || writer.failed) return;
     writer.write(chunk);
     await writer.drained();
   }

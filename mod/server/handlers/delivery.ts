@@ -56,6 +56,7 @@ export const deliveryHandlers: Pick<Handlers, "enqueue" | "fetch" | "fetchWait" 
   },
 
   async fetch(context, request) {
+    await context.turn.take();
     return fetchResponse(
       context,
       await context.server.delivery.fetch(callerOf(context), readWindow(request)),
@@ -67,6 +68,7 @@ export const deliveryHandlers: Pick<Handlers, "enqueue" | "fetch" | "fetchWait" 
       window: readWindow(request.fetch),
       timeoutMs: request.timeoutMs,
       cancelled: context.connection.gone,
+      turn: context.turn,
     });
     return fetchResponse(context, fetched);
   },
@@ -88,14 +90,15 @@ export const subscribe: OwnStreamHandler<SubscribeRequest> = async (
   const { delivery } = context.server;
   const caller = callerOf(context);
   const after = numberField(request.after, "after");
+  const gone = new AbortController();
+  const end = () => gone.abort();
   const send = (entries: Entry[], cursor: Cursor) => {
     const batch = { entries: entries.map(entryMessage), cursor: cursorMessage(context, cursor) };
     writer.write(encodeFrame(frame.requestId, CODE_OK, encodeMessage(PushBatchSchema, batch)));
+    if (writer.failed) end(); // the client reads no more
     return writer.drained();
   };
   await send([], await delivery.cursor(caller));
-  const gone = new AbortController();
-  const end = () => gone.abort();
   context.connection.gone.addEventListener("abort", end, { once: true });
   // The client ends the subscription by ending its side of the stream.
   (async () => {

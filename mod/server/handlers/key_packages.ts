@@ -32,7 +32,8 @@ export const keyPackageHandlers: Pick<
   },
 
   async fetchKeyPackages(context, request) {
-    const { server, connection } = context;
+    const { server, connection, turn } = context;
+    await turn.take();
     const target = request.userName !== ""
       ? { userName: normaliseUserName(request.userName) }
       : { accountId: idField<never>(request.accountId, "account_id") };

@@ -25,6 +25,8 @@ export interface OwnStream<Request> {
   readonly rest: Uint8Array;
   readonly stream: Stream;
   readonly writer: CoalescingWriter;
+  /** Set once bytes that are no frames follow: an error can then only end the stream. */
+  rawBytesBegun: boolean;
 }
 
 /** Handler of a method with its own stream; writes its replies itself. */
