@@ -6,6 +6,7 @@ import { load, type Loaded, managedSecretPath, problemLine } from "../config/loa
 import type { Settings } from "../config/options.ts";
 import { type RunningServer, startServer } from "../server/start.ts";
 import { addOptionFlags, optionFlags } from "./option_flags.ts";
+import { shellWord } from "./shell_word.ts";
 import type { Terminal } from "./terminal.ts";
 
 const log = logger("server");
@@ -73,9 +74,4 @@ function tokenFlag({ authToken, allowNoAuthToken, dataDir }: Settings): string {
     return authToken.path ? ` --auth-token-file ${shellWord(authToken.path)}` : ' --auth-token "$TOKEN"';
   }
   return allowNoAuthToken ? "" : ` --auth-token-file ${shellWord(managedSecretPath(dataDir, "auth_token"))}`;
-}
-
-/** `text` as one word of a POSIX shell. */
-function shellWord(text: string): string {
-  return /^[\w./@%+=:,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -81,19 +81,21 @@ export async function writeStateKey(path: string, key: Bytes, passphrase?: Passp
 
 /** Reads the key; null when there is no file. Throws StateError. */
 export async function readStateKey(path: string, passphrase?: Passphrase): Promise<Bytes | null> {
-  const text = await readTextIfThere(path);
-  if (text === null) return null;
+  const json = await readTextIfThere(path);
+  if (json === null) return null;
   await checkPermissions(path);
-  const file = parse(path, text);
+  const file = parse(path, json);
   if (file.version > VERSION) {
     throw new StateError(
       "newerVersion",
       `Cannot read ${path} as a newer version wrote it: update this program`,
     );
   }
+  // Asked outside of what is judged below: giving up at the question does not mean that the file is damaged.
+  const text = file.key === undefined ? await passphraseText(path, passphrase) : "";
   try {
     if (file.key !== undefined) return checkedKey(fromHex(file.key));
-    return checkedKey(await unwrap(path, file, passphrase));
+    return checkedKey(await unwrap(path, file, text));
   } catch (cause) {
     if (cause instanceof StateError) throw cause;
     throw damaged(path, cause);
@@ -123,13 +125,16 @@ function parse(path: string, text: string): KeyFile {
   return file;
 }
 
-async function unwrap(path: string, file: KeyFile, passphrase: Passphrase | undefined): Promise<Bytes> {
-  const { scrypt: cost, salt, nonce, wrapped } = file;
-  if (!cost || !salt || !nonce || !wrapped || !(cost.logN <= SCRYPT_LOG_N_MAX)) throw damaged(path);
+async function passphraseText(path: string, passphrase: Passphrase | undefined): Promise<string> {
   if (passphrase === undefined) {
     throw new StateError("passphraseNeeded", `Cannot open ${path} without its passphrase`);
   }
-  const text = typeof passphrase === "string" ? passphrase : await passphrase();
+  return typeof passphrase === "string" ? passphrase : await passphrase();
+}
+
+async function unwrap(path: string, file: KeyFile, text: string): Promise<Bytes> {
+  const { scrypt: cost, salt, nonce, wrapped } = file;
+  if (!cost || !salt || !nonce || !wrapped || !(cost.logN <= SCRYPT_LOG_N_MAX)) throw damaged(path);
   const cipher = xchacha20poly1305(await stretch(text, fromHex(salt), cost), fromHex(nonce), CONTEXT);
   try {
     return new Uint8Array(cipher.decrypt(fromHex(wrapped)));

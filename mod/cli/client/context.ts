@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { chooseLogFormat, configureLogs } from "../../base/log.ts";
 import { messageOf } from "../../base/errors.ts";
+import { shellWord } from "../shell_word.ts";
 import { type Terminal, UsageError } from "../terminal.ts";
 import { explained } from "./explain.ts";
 import { type ClientFlags, defaultStateFolder } from "./flags.ts";
@@ -15,6 +16,10 @@ export interface Context {
   readonly output: Output;
   readonly prompter: Prompter;
   readonly stateFolder: string;
+  /** What a hint begins with: how this program is called, for this state. */
+  readonly program: string;
+  /** Gets something that a person is asked for, once in this run. */
+  once(name: string, get: () => Promise<string>): Promise<string>;
 }
 
 /** Runs a command's work; whatever it throws comes out with what to do about it. */
@@ -25,12 +30,20 @@ export async function runCommand(
 ): Promise<void> {
   const flags: ClientFlags = command.optsWithGlobals();
   configureClientLogs(terminal, flags);
+  const answers = new Map<string, Promise<string>>();
   const context: Context = {
     terminal,
     flags,
     output: new Output(terminal, { json: flags.json ?? false }),
     prompter: new Prompter(terminal),
     stateFolder: flags.state ?? defaultStateFolder(terminal.env),
+    program: terminal.invocation.client +
+      (flags.state === undefined ? "" : ` --state ${shellWord(flags.state)}`),
+    once(name, get) {
+      const answer = answers.get(name) ?? get();
+      answers.set(name, answer);
+      return answer;
+    },
   };
   try {
     await work(context);

@@ -1,6 +1,13 @@
 /** Errors of the client's library, with what a person at a command line can do about each. */
-import { ERRORS, messageOf, QpqError } from "../../base/errors.ts";
-import { adviceFor } from "../../client/session_advice.ts";
+import { ERRORS, messageOf } from "../../base/errors.ts";
+import {
+  AccountKeyChangedError,
+  adviceFor,
+  CallTimeoutError,
+  ConnectError,
+  ConnectionLostError,
+  QpqError,
+} from "../../client/mod.ts";
 import { UsageError } from "../terminal.ts";
 import type { Context } from "./context.ts";
 
@@ -12,28 +19,34 @@ export function explained(error: unknown, context: Context): Error {
   return new Error(remedy === undefined ? message : `${message}\n  ${remedy}`, { cause: error });
 }
 
-function remedyFor(error: unknown, { terminal, flags }: Context): string | undefined {
-  const client = terminal.invocation.client;
-  if (error instanceof QpqError) {
-    if (error.code === "loginRequired" || error.code === "sessionExpired") {
-      return `Log in: ${client} login USER`;
-    }
-    if (error.code === "tokenRequired") {
-      return "Give the server's access token (--auth-token-file FILE), or an invitation when you register";
-    }
-    if (error.code === "userNameInvalid") return ERRORS.userNameInvalid.text;
-    return adviceFor(error);
+function remedyFor(error: unknown, { program, flags }: Context): string | undefined {
+  if (error instanceof QpqError) return remedyForRefusal(error, program);
+  if (error instanceof AccountKeyChangedError) return `${program} verify ${error.userName}`;
+  if (error instanceof ConnectError && error.problem === "unreachable") {
+    const where = flags.server ?? "the remembered address";
+    return `Check that the server runs at ${where} and that UDP reaches its port; another server: --server HOST:PORT`;
   }
-  const name = error instanceof Error ? error.name : "";
-  if (name === "ConnectError" && (error as { problem?: unknown }).problem === "unreachable") {
-    const where = flags.server ? ` ${flags.server}` : "";
-    return `Check that the server runs at${
-      where || " the remembered address"
-    }, and that UDP reaches its port; ` +
-      "another server: --server HOST:PORT";
+  if (error instanceof ConnectionLostError || error instanceof CallTimeoutError) {
+    return "Try again; a message that was on its way is kept and goes out once";
   }
-  if (name === "ConnectionLostError" || name === "CallTimeoutError") {
-    return "Try again; what was sent is kept and goes out once";
-  }
+  if (error instanceof Deno.errors.AlreadyExists) return "Write to another place: --out PATH";
   return undefined;
+}
+
+function remedyForRefusal(error: QpqError, program: string): string | undefined {
+  switch (error.code) {
+    case "loginRequired":
+    case "sessionExpired":
+      return `Log in: ${program} login USER`;
+    case "tokenRequired":
+      return "Give the server's access token (--auth-token-file FILE), or an invitation when you register";
+    case "deviceRevoked":
+    case "deviceConflict":
+    case "alreadyLoggedIn":
+      return "Use a state folder of its own for each account and device: --state FOLDER";
+    case "userNameInvalid":
+      return ERRORS.userNameInvalid.text;
+    default:
+      return adviceFor(error);
+  }
 }

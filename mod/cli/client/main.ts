@@ -2,8 +2,16 @@
 import type { Command } from "commander";
 import { nearestName } from "../../config/problems.ts";
 import { type Terminal, UsageError } from "../terminal.ts";
+import { addAccount } from "./account.ts";
+import { addChat } from "./chat.ts";
+import { addContacts } from "./contact.ts";
 import { example, runCommand } from "./context.ts";
+import { addDevices } from "./device.ts";
+import { addFile } from "./file.ts";
 import { addClientFlags } from "./flags.ts";
+import { addGroup } from "./group.ts";
+import { addMessages } from "./message.ts";
+import { addPassphrase } from "./passphrase.ts";
 import { ping } from "./ping.ts";
 
 /** Makes `command` the client: its flags, its commands, `--ping`. */
@@ -15,6 +23,14 @@ export function addClient(command: Command, terminal: Terminal): void {
     .action((_options, self: Command) => withoutCommand(terminal, self));
   addClientFlags(command, terminal);
   addPing(command, terminal);
+  addAccount(command, terminal);
+  addDevices(command, terminal);
+  addGroup(command, terminal);
+  addMessages(command, terminal);
+  addChat(command, terminal);
+  addFile(command, terminal);
+  addContacts(command, terminal);
+  addPassphrase(command, terminal);
   // After the commands, which would inherit it: an unknown word then gets a better answer than "too many".
   command.allowExcessArguments();
   command.addHelpText(

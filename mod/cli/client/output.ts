@@ -2,7 +2,7 @@
  * What the client's commands print: data to stdout, as text or (`--json`) one object a line; talk to stderr. Text
  * that others wrote passes printableText(), so that nobody's message moves the cursor or hides another.
  */
-import { printableText } from "../../client/content.ts";
+import { printableText } from "../../client/mod.ts";
 import type { Terminal } from "../terminal.ts";
 
 /** Prints for one command. */
@@ -29,7 +29,7 @@ export class Output {
   /** Something that was done: talk for people, an object for programs. */
   done(object: Readonly<Record<string, unknown>>, text: string): void {
     if (this.json) this.data(object, "");
-    else this.talk(text);
+    else if (text !== "") this.talk(text);
   }
 }
 

@@ -1,0 +1,143 @@
+/** What was received, as a line for people and as an object for programs. */
+import type { ClientEvent, FileEvent, TextEvent } from "../../client/mod.ts";
+import { indented, oneLine, sizeText, textWidth, timeText } from "./output.ts";
+
+/** An event with a sender and a group. */
+type GroupEvent = Extract<ClientEvent, { groupId: unknown }>;
+
+/** Somebody said or sent something. */
+export function isMessage(event: ClientEvent): event is TextEvent | FileEvent {
+  return event.kind === "text" || event.kind === "file";
+}
+
+/** For `--json`: `group`, `from`, `seq`, `text` of every message, and what else is known. */
+export function eventObject(event: ClientEvent): Record<string, unknown> {
+  const { kind, id, seq, at } = event;
+  const group = "groupId" in event
+    ? {
+      group: event.group,
+      groupId: event.groupId,
+      from: event.from,
+      device: event.fromDevice,
+      own: event.own,
+    }
+    : {};
+  const base = { kind, ...group, seq, id, at: isoTime(at) };
+  switch (event.kind) {
+    case "text":
+      return { ...base, text: event.text, sentAt: isoTime(event.sentAt) };
+    case "file": {
+      const { name, size, mediaType } = event.file;
+      const file = { id: event.fileId, name, size, mediaType };
+      return { ...base, text: "", file, sentAt: isoTime(event.sentAt) };
+    }
+    case "membersChanged":
+      return { ...base, added: event.added, removed: event.removed };
+    case "unreadable":
+      return { ...base, reason: event.reason, ...(event.group === undefined ? {} : { group: event.group }) };
+    case "deviceAdded":
+    case "deviceRevoked":
+      return { ...base, device: event.deviceId };
+    case "accountKeyChanged":
+      return { ...base, user: event.user };
+    case "lost":
+      return { ...base, count: event.count };
+    default:
+      return base;
+  }
+}
+
+/** How events are written for people. */
+export interface EventLineOptions {
+  /** How this program is called. */
+  readonly program: string;
+  /** The group that need not be named. */
+  readonly within?: string;
+}
+
+/** `14:05 [family] bob: text`; a conversation of two has no brackets. */
+export function eventLine(event: ClientEvent, options: EventLineOptions): string {
+  const time = timeText(event.at);
+  if (!("groupId" in event)) return `${time} * ${accountText(event, options)}`;
+  const place = placeOf(event, options);
+  if (event.kind === "text") {
+    const prefix = `${time} ${place}${senderOf(event)}: `;
+    return prefix + indented(event.text, textWidth(prefix));
+  }
+  if (event.kind === "file") return `${time} ${place}${senderOf(event)} ${fileText(event, options)}`;
+  return `${time} * ${place}${groupText(event, options)}`;
+}
+
+function placeOf(event: GroupEvent, { within }: EventLineOptions): string {
+  if (within === event.groupId || isDirect(event)) return "";
+  return `[${oneLine(event.group)}] `;
+}
+
+/** A conversation of two is called like the other. */
+function isDirect(event: GroupEvent): boolean {
+  return !event.own && event.group === event.from;
+}
+
+function senderOf(event: GroupEvent): string {
+  return oneLine(event.from);
+}
+
+function fileText({ fileId, file }: FileEvent, { program }: EventLineOptions): string {
+  return `sent ${oneLine(file.name)} (${sizeText(file.size)}); to get it: ${program} file get ${fileId}`;
+}
+
+function groupText(event: GroupEvent, { program }: EventLineOptions): string {
+  const from = event.own ? "you" : oneLine(event.from);
+  const group = oneLine(event.group);
+  switch (event.kind) {
+    case "joined":
+      return isDirect(event)
+        ? `${from} began a conversation with you`
+        : `${from} added this device to ${group}`;
+    case "membersChanged":
+      return [
+        ...(event.added.length > 0 ? [`${from} added ${names(event.added)}`] : []),
+        ...(event.removed.length > 0 ? [`${from} removed ${names(event.removed)}`] : []),
+      ].join(", ") || `${from} renewed the keys`;
+    case "removedFromGroup":
+      return `${from} removed this device from ${group}: nothing more can be read or sent there`;
+    case "leaving":
+      return `${from} leaves ${group}`;
+    case "missedCommit":
+      return `a part of ${group} was missed: ask another member to run: ${program} group readd ${group} YOU`;
+    case "unsupported":
+      return `${from} sent something that this version cannot show; a newer one may`;
+    default:
+      return `${event.kind} in ${group}`;
+  }
+}
+
+function names(users: readonly string[]): string {
+  return users.map(oneLine).join(", ");
+}
+
+function accountText(event: Exclude<ClientEvent, GroupEvent>, { program }: EventLineOptions): string {
+  switch (event.kind) {
+    case "unreadable":
+      return event.reason === "untrusted"
+        ? "A message waits until you have verified its sender's new key (see above)"
+        : `A message${event.group ? ` in ${oneLine(event.group)}` : ""} could not be read: ${event.reason}`;
+    case "deviceAdded":
+      return `A new device of your account was logged in: ${event.deviceId}. If that was not you: ` +
+        `${program} devices revoke ${event.deviceId}, then ${program} passwd`;
+    case "deviceRevoked":
+      return `A device of your account was revoked: ${event.deviceId}`;
+    case "accountKeyChanged":
+      return `The account key of ${event.user} has changed: they registered again, or the server lies. ` +
+        `Compare the safety number with them: ${program} verify ${event.user}`;
+    case "lost":
+      return `${event.count} ${event.count === 1 ? "message was" : "messages were"} lost: ` +
+        "they expired, or the queue of this device was full";
+  }
+}
+
+/** Times of others may be anything. */
+function isoTime(unixMs: number): string | null {
+  const time = new Date(unixMs);
+  return Number.isNaN(time.getTime()) ? null : time.toISOString();
+}
