@@ -1,9 +1,11 @@
 /**
  * The control socket: HTTP over a Unix socket in the data folder, mode 0600. Whoever can open the file is the
- * operator; there is no other check. A command is `POST /NAME` with a JSON body; the answer is lines of JSON:
- * any number of `{"progress": 0.5}`, then one `{"result": …}` or `{"error": {"message": …}}`.
+ * operator; there is no other check. The command `rotate tls` is `POST /rotate/tls` with a JSON object; the answer
+ * is lines of JSON: any number of `{"progress": 0.5}`, then one `{"result": …}` or `{"error": {"message": …}}`.
+ * Where the folder's path is too long for a socket, it lies in a folder of its own under /tmp.
  */
 import { dirname, join } from "node:path";
+import { hex, randomBytes, sha256, utf8 } from "../base/bytes.ts";
 import { messageOf } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 
@@ -12,20 +14,25 @@ const log = logger("control");
 /** Name of the socket in the data folder. */
 export const CONTROL_SOCKET = "control.sock";
 /** Largest body of a command. */
-const BODY_BYTES_MAX = 64 * 1024;
+const BODY_BYTES_MAX = 1 << 20;
 /** A socket's path may have 107 bytes on Linux, 103 on macOS. */
 const PATH_BYTES_MAX = 103;
+/** Where a socket lies whose path would be longer. */
+const SHORT_FOLDER = "/tmp";
 
 /** JSON as it goes over the socket. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+
+/** A JSON object: input and result of a command. Times are Unix ms, durations end in `Ms`. */
+export type JsonObject = { readonly [key: string]: Json };
 
 /** What a command is given to tell its progress, 0 to 1. */
 export type Progress = (share: number) => void;
 
 /** One command: its input as it came (it checks it), its result. Throws with a message for the operator. */
-export type ControlHandler = (input: Readonly<Record<string, Json>>, progress: Progress) => Promise<Json>;
+export type ControlHandler = (input: JsonObject, progress: Progress) => Promise<Json>;
 
-/** No server answers on the socket: it is stopped, or was killed and left the file behind. */
+/** No server listens on the socket: it is stopped, or was killed and left the file behind. */
 export class NotRunningError extends Error {
   override name = "NotRunningError";
 }
@@ -40,28 +47,31 @@ export interface ControlServer extends AsyncDisposable {
   readonly path: string;
 }
 
-/** Path of the socket of a data folder. */
-export function controlPath(dataDir: string): string {
-  return join(dataDir, CONTROL_SOCKET);
+/** Where the socket of a data folder, which exists, lies; `elsewhere`: in a folder of its own. */
+async function socketOf(dataDir: string): Promise<{ path: string; elsewhere: boolean }> {
+  const path = join(dataDir, CONTROL_SOCKET);
+  if (utf8(path).length <= PATH_BYTES_MAX || Deno.build.os === "windows") return { path, elsewhere: false };
+  const name = hex(await sha256(utf8(await Deno.realPath(dataDir)))).slice(0, 16);
+  return { path: join(SHORT_FOLDER, `qpq-${name}`, CONTROL_SOCKET), elsewhere: true };
 }
 
 /**
  * Listens on the socket of `dataDir`. A stale file of a server that was killed is replaced: call it only while
- * holding the folder's lock. Throws when the path is too long for a socket.
+ * holding the folder's lock.
  */
 export async function startControlServer(
   dataDir: string,
   handlers: Readonly<Record<string, ControlHandler>>,
 ): Promise<ControlServer> {
-  const path = controlPath(dataDir);
-  if (new TextEncoder().encode(path).length > PATH_BYTES_MAX) {
-    throw new Error(
-      `The control socket's path is longer than ${PATH_BYTES_MAX} bytes: choose a shorter data_dir`,
-    );
+  const { path, elsewhere } = await socketOf(dataDir);
+  if (elsewhere) {
+    await makeShortFolder(dirname(path));
+    log.warn("the data folder's path is too long for a socket: the control socket is {path}", { path });
   }
   await removeIfThere(path);
   // Made where nobody else can enter, given its mode, then moved into place: it is never open to others.
-  const nursery = await Deno.makeTempDir({ dir: dirname(path), prefix: ".control-" });
+  const nursery = join(dirname(path), `.c${hex(randomBytes(3))}`);
+  await Deno.mkdir(nursery, { mode: 0o700 });
   const made = join(nursery, "s");
   const server = Deno.serve(
     { transport: "unix", path: made, onListen: () => {}, onError: internalError },
@@ -75,27 +85,61 @@ export async function startControlServer(
     async [Symbol.asyncDispose]() {
       await server.shutdown();
       await removeIfThere(path);
+      if (elsewhere) await Deno.remove(dirname(path));
     },
   };
+}
+
+async function makeShortFolder(path: string): Promise<void> {
+  await Deno.mkdir(path, { mode: 0o700 }).catch((error) => {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+  });
+  await refuseForeignFolder(path, Deno.uid());
+}
+
+/** /tmp is everybody's: a folder that somebody else made there must not get an operator's commands. */
+async function refuseForeignFolder(path: string, owner: number | null): Promise<void> {
+  const { isDirectory, uid, mode } = await Deno.lstat(path);
+  if (isDirectory && (uid === owner || uid === 0) && ((mode ?? 0) & 0o077) === 0) return;
+  throw new Error(`${path} is not the server's own folder: remove it`);
 }
 
 /** Sends a command to the running server. Rejects with NotRunningError or ControlError. */
 export async function callControl(
   dataDir: string,
-  command: { name: string; input?: Readonly<Record<string, Json>>; onProgress?: Progress },
+  command: { name: string; input?: JsonObject; onProgress?: Progress },
 ): Promise<Json> {
-  const client = Deno.createHttpClient({ proxy: { transport: "unix", path: controlPath(dataDir) } });
+  const path = await findSocket(dataDir);
+  const client = Deno.createHttpClient({ proxy: { transport: "unix", path } });
   try {
-    const response = await fetch(`http://control/${command.name}`, {
+    const response = await fetch(`http://control/${command.name.replaceAll(" ", "/")}`, {
       method: "POST",
       body: JSON.stringify(command.input ?? {}),
       client,
     }).catch((cause) => {
-      throw new NotRunningError(`No server answers on ${controlPath(dataDir)}`, { cause });
+      throw new ControlError(`The server on ${path} did not answer: ${messageOf(cause)}`, { cause });
     });
     return await readAnswer(response, command.onProgress ?? (() => {}));
   } finally {
     client.close();
+  }
+}
+
+/** The socket, once somebody listens on it. */
+async function findSocket(dataDir: string): Promise<string> {
+  try {
+    const { path, elsewhere } = await socketOf(dataDir);
+    if (elsewhere) await refuseForeignFolder(dirname(path), (await Deno.stat(dataDir)).uid);
+    (await Deno.connect({ transport: "unix", path })).close();
+    return path;
+  } catch (cause) {
+    if (cause instanceof Deno.errors.PermissionDenied) {
+      throw new ControlError(
+        `You may not use the control socket of ${dataDir}: run this as the user that runs the server, or as root`,
+        { cause },
+      );
+    }
+    throw new NotRunningError(`No server runs on the data folder ${dataDir}`, { cause });
   }
 }
 
@@ -118,7 +162,7 @@ async function answer(
   request: Request,
   handlers: Readonly<Record<string, ControlHandler>>,
 ): Promise<Response> {
-  const name = new URL(request.url).pathname.slice(1);
+  const name = new URL(request.url).pathname.slice(1).replaceAll("/", " ");
   const handler = Object.hasOwn(handlers, name) ? handlers[name] : undefined;
   if (request.method !== "POST") return errorResponse(405, "Commands are sent with POST");
   if (!handler) return errorResponse(404, `This server does not know the command ${name}`);
@@ -139,7 +183,7 @@ async function readInput(request: Request): Promise<Record<string, Json> | null>
 
 function run(
   handler: ControlHandler,
-  command: { name: string; input: Readonly<Record<string, Json>> },
+  command: { name: string; input: JsonObject },
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   let gone = false;

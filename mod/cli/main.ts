@@ -3,9 +3,11 @@ import { Command, CommanderError } from "commander";
 import { messageOf } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import { ConfigError } from "../config/load.ts";
+import { ExitCode } from "./admin_command.ts";
 import { addClient } from "./client/main.ts";
 import { addInit } from "./init.ts";
 import { addServe } from "./serve.ts";
+import { addStatus } from "./status.ts";
 import { type Terminal, UsageError } from "./terminal.ts";
 
 /** Name under which the executable is the client. */
@@ -31,6 +33,7 @@ function serverProgram(terminal: Terminal): Command {
     .description("Self-hosted delivery server for end-to-end encrypted messaging.");
   addServe(program, terminal);
   addInit(program, terminal);
+  addStatus(program, terminal);
   addClient(program.command("client"), terminal);
   return program;
 }
@@ -50,6 +53,7 @@ function newProgram(name: string, terminal: Terminal): Command {
 }
 
 function exitCode(error: unknown, terminal: Terminal): number {
+  if (error instanceof ExitCode) return error.code; // it has printed its result
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // it has said what was wrong
   terminal.error(`error: ${messageOf(error)}\n`);
   return error instanceof UsageError || error instanceof ConfigError ? 2 : 1;

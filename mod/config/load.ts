@@ -49,6 +49,24 @@ export function load(input: LoadInput): Loaded {
   return new Loading(input).run();
 }
 
+/**
+ * The data folder that a configuration names, whatever else is wrong with it: a running server is found by it. What
+ * cannot be read counts as not there.
+ */
+export function dataDirOf(input: LoadInput): string {
+  const layers = [fromFlags(input.flags).found, fromEnvironment(input.env).found];
+  const find = (key: OptionKey, found: readonly Found[]) => found.find((each) => each.key === key)?.raw;
+  const path = String(find("config", layers.flat()) ?? optionOf("config").default).trim();
+  let file: ConfigFile | null = null;
+  try {
+    file = input.readFile(path);
+  } catch {
+    // load() says so, where the file is needed.
+  }
+  if (file) layers.push(fromToml(path, file.text).found);
+  return String(find("data_dir", layers.flat()) ?? optionOf("data_dir").default).trim();
+}
+
 /** Where the server keeps a secret that it made itself: `<data_dir>/secrets/auth-token`. */
 export function managedSecretPath(dataDir: string, key: "auth_token" | "db_key"): string {
   return `${dataDir.replace(/(?<=.)\/+$/, "")}/secrets/${key.replaceAll("_", "-")}`;
