@@ -236,6 +236,12 @@ export const OPTIONS = {
     "sqlcipher",
     "`sqlcipher` is an encrypted database; `file` an encrypted journal without native code.",
   ),
+  disk_reserve_bytes: bytes(
+    "live",
+    64 * MIB,
+    { min: 0, max: TIB },
+    "Free space of the data folder's disk below which nothing new is stored, so that what makes the store smaller goes on.",
+  ),
   invitations: choice(
     "live",
     ["off", "token", "users"],

@@ -9,6 +9,7 @@ import type { Metrics } from "../observe/metrics.ts";
 import type { CloseCode } from "../protocol/close_codes.ts";
 import type { Store } from "../store/store.ts";
 import type { Certificates } from "./certificates.ts";
+import type { DiskSpace } from "./disk_space.ts";
 import type { Limits } from "./limits.ts";
 import type { MemoryBudget } from "./memory_budget.ts";
 import type { Registry } from "./registry.ts";
@@ -29,6 +30,7 @@ export interface ServerContext {
   readonly certificates: Certificates;
   readonly limits: Limits;
   readonly memory: MemoryBudget;
+  readonly disk: DiskSpace;
   readonly registry: Registry;
   readonly requestsInFlight: RequestsInFlight;
   /** Shutting down: nothing new is begun. */

@@ -43,6 +43,8 @@ export function readRequest<Desc extends DescMessage>(
 ): MessageShape<Desc> {
   checkAccess(context, method);
   context.server.limits.charge(method.rate, context.connection);
+  const full = context.server.disk.refusal(method.name);
+  if (full) throw full;
   return decodeMessage(method.request, frame.body);
 }
 

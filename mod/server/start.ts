@@ -33,6 +33,7 @@ import { ServerConnection } from "./connection.ts";
 import type { ServerContext } from "./context.ts";
 import { findSecrets, makeFolders, type Secrets } from "./data_folder.ts";
 import { LIMIT_NAMES, Limits } from "./limits.ts";
+import { DiskSpace } from "./disk_space.ts";
 import { MemoryBudget } from "./memory_budget.ts";
 import { noticeMaker } from "./notices.ts";
 import { Registry } from "./registry.ts";
@@ -147,6 +148,10 @@ export async function startServer(settings: Settings, options: StartOptions = {}
   await expiry.start();
   if (options.resumeExpiry) expiry.resume();
 
+  const disk = cleanup.use(
+    await DiskSpace.watch(settings.dataDir, { clock, reserveBytes: () => settings.diskReserveBytes }),
+  );
+
   const requestsInFlight = new RequestsInFlight(metrics);
   const context: ServerContext = {
     settings,
@@ -161,6 +166,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     certificates,
     limits,
     memory: new MemoryBudget(settings.limits.memoryBytesMax),
+    disk,
     registry,
     requestsInFlight,
     draining: false,
@@ -339,14 +345,16 @@ async function readiness(
   context: ServerContext,
   parts: { listener: Listener; expiry: Expiry },
 ): Promise<Check[]> {
-  const { store, clock, certificates } = context;
+  const { store, clock, certificates, disk } = context;
   const now = clock.now();
-  const storeProblem = await store.writeMark(now).then(() => null, messageOf);
+  await disk.look();
+  const failure = await store.writeMark(now).then(() => null, messageOf);
+  const storeProblem = failure === null ? disk.problem : `the store cannot be written: ${failure}`;
   const { notBefore, notAfter } = certificates.info;
   const check = (name: string, ok: boolean, reason: string): Check =>
     ok ? { name, ok } : { name, ok, reason };
   return [
-    check("store", storeProblem === null, `the store cannot be written: ${storeProblem}`),
+    check("store", storeProblem === null, storeProblem ?? ""),
     check("listener", parts.listener.accepting, "the QUIC listener is down"),
     check("certificate", now >= notBefore && now < notAfter, "the TLS certificate is not valid now"),
     check("draining", !context.draining, "the server is shutting down"),

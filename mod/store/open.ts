@@ -3,7 +3,8 @@
  * it, and loads the backend. Each backend is a literal import so that a compiled executable embeds it.
  */
 import { join } from "node:path";
-import { type FolderLock, lockFolder } from "./folder_lock.ts";
+import { messageOf } from "../base/errors.ts";
+import { type FolderLock, isNoSpace, lockFolder } from "./folder_lock.ts";
 import { type OpenOptions, type Store, StoreOpenError } from "./store.ts";
 
 /** Names of the backends. */
@@ -17,6 +18,7 @@ export async function openStore(options: OpenOptions & { readonly backend: Store
   const lock = await lockFolder(options.dataDir);
   try {
     await refuseOtherBackend(options.dataDir, options.backend);
+    await refuseReadOnlyFolder(options.dataDir, options.backend);
     return releaseAfterClose(await openBackend(options), lock);
   } catch (error) {
     lock.release();
@@ -40,6 +42,28 @@ async function refuseOtherBackend(dataDir: string, backend: StoreBackend): Promi
     `The data folder ${dataDir} holds a store of the ${other} backend (${path}): set store_backend to ${other}, ` +
       `or give the ${backend} backend a folder of its own`,
   );
+}
+
+/** A journal's folder that takes no new file would be noticed at its next segment, in the middle of the night. */
+async function refuseReadOnlyFolder(dataDir: string, backend: StoreBackend): Promise<void> {
+  const journal = join(dataDir, DATA_PATHS.file);
+  const folder = backend === "file" && await Deno.lstat(journal).then(() => true, () => false)
+    ? journal
+    : dataDir;
+  const probe = join(folder, `.writable-${crypto.randomUUID()}`);
+  try {
+    (await Deno.open(probe, { write: true, createNew: true, mode: 0o600 })).close();
+    await Deno.remove(probe);
+  } catch (cause) {
+    if (isNoSpace(cause)) return; // a store on a full disk can still be read, and made smaller
+    throw new StoreOpenError(
+      "readOnly",
+      folder,
+      `Cannot write in ${folder}: make it writable for the user that runs the server, and its file system ` +
+        `writable (${messageOf(cause)})`,
+      { cause },
+    );
+  }
 }
 
 function releaseAfterClose(store: Store, lock: FolderLock): Store {

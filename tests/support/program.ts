@@ -51,6 +51,11 @@ export class Program implements AsyncDisposable {
     return await program.ended();
   }
 
+  /** Its process id; of what `via` runs if that does not replace itself. */
+  get pid(): number {
+    return this.#child.pid;
+  }
+
   /** What it has written to stdout. */
   get out(): string {
     return this.#outputs[0].text;
