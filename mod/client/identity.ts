@@ -117,7 +117,13 @@ export async function connectServer(options: ConnectServerOptions): Promise<Serv
     }
   }
   const leaf = await verifyByCa(options, trust);
-  return await connectPinned(options, { ...trust, pins: [leaf] });
+  try {
+    return await connectPinned(options, { ...trust, pins: [leaf] });
+  } catch (error) {
+    if (!isWrongCertificate(error)) throw error;
+    const reason = "it shows another certificate than it uses";
+    throw changedCertificate(options, trust, { offered: leaf, reason, cause: error });
+  }
 }
 
 /** What a person asks for wins; what is remembered is only used when it began in the same way. */

@@ -15,19 +15,19 @@ import { decodeContent, type FileReference } from "./content.ts";
 import { addInboxRow, addNotice } from "./inbox_rows.ts";
 import { fileIdOf } from "./messenger_events.ts";
 import { type Contacts, ownAccount } from "./messenger_contacts.ts";
-import type { GroupStore } from "./messenger_group_store.ts";
+import { type GroupStore, signatureKeyOf } from "./messenger_group_store.ts";
 import type { MlsContext } from "./mls_credentials.ts";
 import { MlsError } from "./mls_error.ts";
-import { decodeGroup, groupInfo, members, type MlsGroup } from "./mls_group.ts";
+import { groupInfo, members, type MlsGroup } from "./mls_group.ts";
 import { type MessageHeader, type Processed, processMessage, readHeader } from "./mls_messages.ts";
 import { joinGroup } from "./mls_welcome.ts";
 import { pendingCommit } from "./outbox.ts";
 import type { ClientState, StateTransaction } from "./state.ts";
-import type { CursorRecord, GroupRecord, InboxNotice } from "./state_records.ts";
+import type { CursorRecord, GroupRecord, HeldRecord, InboxNotice, InboxRecord } from "./state_records.ts";
 
 const log = logger("client");
 
-/** Entries that may wait for a person's trust; more are dropped and said to be unreadable. */
+/** Messages that may wait for a person's trust; more are dropped and said to be unreadable. */
 const HELD_MAX = 1000;
 /** Files that are remembered. */
 const FILES_MAX = 1000;
@@ -42,9 +42,13 @@ interface Arrival {
   readonly payload: Uint8Array;
   /** Where the queue stands with it. */
   readonly cursor: CursorRecord | null;
-  /** Its row among the held ones, when it comes from there. */
-  readonly heldKey?: string;
 }
+
+/**
+ * How an entry is read: `strict` refuses devices that are not known to be signed; `lenient`, after the server was asked about them,
+ * follows what the group has done, but shows nothing of such a device.
+ */
+type Reading = "strict" | "lenient";
 
 /** Takes entries in. */
 export class Inbox {
@@ -118,22 +122,21 @@ export class Inbox {
     });
   }
 
-  /** Tries again what waited for a person's trust. */
-  retryHeld(): Promise<void> {
-    return this.#mutex.run("", async () => {
-      for (const held of this.#state.all("held")) {
-        await this.#process({
-          id: held.entryId,
-          seq: held.seq,
-          kind: EntryKind.MESSAGE,
-          acceptedMs: held.acceptedMs,
-          payload: held.payload,
-          cursor: null,
-          heldKey: held.entryId,
-        });
-        this.#wake();
+  /** Shows what was held and comes from devices that are trusted by now. */
+  async releaseHeld(): Promise<void> {
+    await this.#state.transaction((tx) => {
+      for (const { row, deviceKey } of tx.all("held")) {
+        const leaf = {
+          accountId: row.senderAccountId,
+          deviceId: row.senderDeviceId,
+          signatureKey: deviceKey,
+        };
+        if (!this.#contacts.isTrusted(leaf)) continue;
+        tx.delete("held", row.entryId);
+        addMessage(tx, row);
       }
     });
+    this.#wake();
   }
 
   /** Resolves when something may have been added, or when `signal` aborts. */
@@ -155,51 +158,47 @@ export class Inbox {
 
   async #process(arrival: Arrival): Promise<void> {
     try {
-      await this.#apply(arrival, "readable");
+      await this.#apply(arrival, "strict");
     } catch (error) {
       if (!isUntrusted(error)) throw error;
-      const isKnown = await this.#learnDevices(arrival);
-      try {
-        await this.#apply(arrival, isKnown ? "readable" : "held");
-      } catch (again) {
-        if (!isUntrusted(again)) throw again;
-        await this.#apply(arrival, "held");
-      }
+      await this.#learnDevices(arrival);
+      await this.#apply(arrival, "lenient");
     }
   }
 
-  /** One entry, one transaction. Throws MlsError `untrusted` and changes nothing when a device is not known. */
-  #apply(arrival: Arrival, as: "readable" | "held"): Promise<void> {
+  /** One entry, one transaction. Strictly, it throws MlsError `untrusted` and changes nothing for an unknown device. */
+  #apply(arrival: Arrival, reading: Reading): Promise<void> {
     return this.#state.transaction(async (tx) => {
       if (arrival.cursor) tx.set("cursor", arrival.cursor);
-      if (arrival.heldKey) {
-        if (as === "held") return;
-        tx.delete("held", arrival.heldKey);
-      } else if (!tx.markSeen(arrival.id)) return;
+      if (!tx.markSeen(arrival.id)) return;
       try {
-        if (as === "held") this.#hold(tx, arrival);
-        else if (arrival.kind === EntryKind.MESSAGE) await this.#applyMessage(tx, arrival);
+        if (arrival.kind === EntryKind.MESSAGE) await this.#applyMessage(tx, { arrival, reading });
         else if (arrival.kind === EntryKind.NOTICE) this.#applyNotice(tx, arrival);
       } catch (error) {
-        if (!(error instanceof MlsError) || error.reason === "untrusted") throw error;
+        const isRefusal = error instanceof MlsError &&
+          (reading === "lenient" || error.reason !== "untrusted");
+        if (!isRefusal) throw error;
         this.#refuse(tx, { arrival, error });
       }
     });
   }
 
-  async #applyMessage(tx: StateTransaction, arrival: Arrival): Promise<void> {
-    const header = readHeader(arrival.payload);
-    if (header.kind === "welcome") return await this.#join(tx, arrival);
+  async #applyMessage(
+    tx: StateTransaction,
+    { arrival, reading }: { arrival: Arrival; reading: Reading },
+  ): Promise<void> {
+    const { payload } = arrival;
+    const header = readHeader(payload);
+    const isLenient = reading === "lenient";
+    const context = isLenient ? this.#groups.lenientContext() : this.#groups.context;
+    if (header.kind === "welcome") return await this.#join(tx, { arrival, context, isLenient });
     const row = tx.get("groups", header.groupId);
-    // Order within a group stands: what comes behind a held entry waits as well. A held Welcome may be of any group.
-    const holdsBack = row?.status === "active" ? header.groupId : "";
-    const earlier = tx.all("held").filter((held) => held.seq < arrival.seq);
-    if (earlier.some((held) => held.groupId === holdsBack)) return this.#hold(tx, arrival);
     if (!row || row.status === "removed") return;
     if (header.content === "commit" && await this.#adoptOwn(tx, header.groupId, arrival)) return;
-    const { group } = this.#groups.load(tx, header.groupId);
-    const processed = await processMessage(this.#groups.context, group, arrival.payload);
-    this.#keep(tx, { arrival, row, processed });
+    const group = isLenient ? this.#groups.loadIn(context, row) : this.#groups.load(tx, row.id).group;
+    const processed = await processMessage(context, group, payload);
+    this.#groups.save(tx, { row, group: processed.group, changes: { seq: arrival.seq }, isLenient });
+    this.#keep(tx, { arrival, row, before: group, processed });
   }
 
   /** Is it the own commit whose answer did not arrive? Then it was accepted. */
@@ -214,11 +213,10 @@ export class Inbox {
 
   #keep(
     tx: StateTransaction,
-    kept: { arrival: Arrival; row: GroupRecord; processed: Processed },
+    kept: { arrival: Arrival; row: GroupRecord; before: MlsGroup; processed: Processed },
   ): void {
     const { arrival, row, processed } = kept;
     const { accountId, deviceId } = processed.sender;
-    this.#groups.save(tx, { row, group: processed.group, changes: { seq: arrival.seq } });
     const common = {
       entryId: arrival.id,
       groupId: row.id,
@@ -228,11 +226,11 @@ export class Inbox {
       acceptedMs: arrival.acceptedMs,
     };
     if (processed.kind === "application") {
-      addInboxRow(tx, { ...common, content: processed.plaintext });
-      const content = decodeContent(processed.plaintext);
-      if (content.kind === "file") {
-        addFile(tx, { ...common, fileId: fileIdOf(arrival.id), file: content.file });
-      }
+      const message = { ...common, content: processed.plaintext };
+      const { leafIndex } = processed.sender;
+      const deviceKey = signatureKeyOf(kept.before, { leafIndex, epoch: processed.epoch });
+      if (this.#contacts.isTrusted({ accountId, deviceId, signatureKey: deviceKey })) addMessage(tx, message);
+      else this.#hold(tx, { deviceKey, row: message });
       return;
     }
     if (processed.kind === "proposal") {
@@ -264,18 +262,17 @@ export class Inbox {
     return members(group).find((member) => !gone.has(member.deviceId))?.leafIndex === ownLeafIndex;
   }
 
-  async #join(tx: StateTransaction, arrival: Arrival): Promise<void> {
-    const joined = await joinGroup(
-      this.#groups.context,
-      arrival.payload,
-      (ref) => tx.get("keyPackages", ref),
-    );
+  async #join(
+    tx: StateTransaction,
+    { arrival, context, isLenient }: { arrival: Arrival; context: MlsContext; isLenient: boolean },
+  ): Promise<void> {
+    const joined = await joinGroup(context, arrival.payload, (ref) => tx.get("keyPackages", ref));
     const { id } = groupInfo(joined.group);
     const former = tx.get("groups", id);
     if (!joined.used.lastResort) tx.delete("keyPackages", joined.used.ref);
     if (former && !this.#mayReplace(tx, { former, inviter: joined.inviter.deviceId })) return;
     const fields = { seq: arrival.seq, joinedMs: this.#clock.now(), broken: false };
-    this.#groups.save(tx, { group: joined.group, changes: fields });
+    this.#groups.save(tx, { group: joined.group, changes: fields, isLenient });
     addNotice(tx, {
       notice: { kind: "joined" },
       entryId: arrival.id,
@@ -314,24 +311,15 @@ export class Inbox {
     } else if (notice.case === "keyPackagesLow") this.#onKeyPackagesLow();
   }
 
-  #hold(tx: StateTransaction, arrival: Arrival): void {
+  /** Keeps a message until a person trusts the account key that signed its sender's device; says so once. */
+  #hold(tx: StateTransaction, held: HeldRecord): void {
+    const { row } = held;
     const all = tx.all("held");
-    if (all.length >= HELD_MAX) throw new MlsError("invalid", "Too many messages wait for a person's trust");
-    const header = readHeader(arrival.payload);
-    const groupId = header.kind === "message" ? header.groupId : "" as GroupId;
-    const { seq, acceptedMs } = arrival;
-    tx.put("held", arrival.id, {
-      seq,
-      entryId: arrival.id,
-      groupId,
-      acceptedMs,
-      payload: copy(arrival.payload),
-    });
-    const isFirst = groupId === "" ||
-      (tx.get("groups", groupId) !== undefined && !all.some((held) => held.groupId === groupId));
-    if (arrival.heldKey || !isFirst) return;
-    const notice: InboxNotice = { kind: "unreadable", reason: "untrusted" };
-    addNotice(tx, { notice, entryId: arrival.id, groupId, seq, acceptedMs });
+    const isFirst = !all.some((one) => one.row.senderAccountId === row.senderAccountId);
+    const { entryId, groupId, seq, acceptedMs } = row;
+    if (all.length < HELD_MAX) tx.put("held", entryId, held);
+    if (!isFirst && all.length < HELD_MAX) return;
+    addNotice(tx, { notice: { kind: "unreadable", reason: "untrusted" }, entryId, groupId, seq, acceptedMs });
   }
 
   /** An entry that cannot be read: said where a person would miss something, silent where nothing is lost. */
@@ -363,23 +351,35 @@ export class Inbox {
     });
   }
 
-  /** Asks the server for the accounts behind devices that are not known. True when there was any to ask for. */
-  async #learnDevices({ payload }: Arrival): Promise<boolean> {
-    const unknown = await this.#groups.unknownIn((context) => this.#look(context, payload));
-    let found = false;
-    for (const accountId of unknown) found = await this.#contacts.refresh(accountId) || found;
-    return found;
+  /** Asks the server for the accounts behind devices that are not known here. */
+  async #learnDevices({ payload }: Arrival): Promise<void> {
+    const unknown = new Set<AccountId>();
+    const context = this.#groups.lenientContext(unknown);
+    try {
+      await this.#look(context, payload);
+    } catch (error) {
+      if (!(error instanceof MlsError)) throw error; // only who is in it was wanted
+    }
+    for (const accountId of unknown) await this.#contacts.refresh(accountId);
   }
 
-  #look(context: MlsContext, payload: Uint8Array): Promise<unknown> {
+  /** Reads a message without keeping anything. */
+  async #look(context: MlsContext, payload: Uint8Array): Promise<void> {
     const header = readHeader(payload);
     if (header.kind === "welcome") {
-      return joinGroup(context, payload, (ref) => this.#state.get("keyPackages", ref));
+      await joinGroup(context, payload, (ref) => this.#state.get("keyPackages", ref));
+      return;
     }
     const row = this.#state.get("groups", header.groupId);
-    if (!row) return Promise.resolve();
-    return processMessage(context, decodeGroup(context, row.mls), payload);
+    if (row) await processMessage(context, this.#groups.loadIn(context, row), payload);
   }
+}
+
+/** Puts a message behind the others, and remembers the file in it. */
+function addMessage(tx: StateTransaction, row: InboxRecord): void {
+  addInboxRow(tx, row);
+  const content = decodeContent(row.content);
+  if (content.kind === "file") addFile(tx, { ...row, fileId: fileIdOf(row.entryId), file: content.file });
 }
 
 /** The key of a chore: one device is added, or removed, once. */

@@ -3,15 +3,16 @@
  * commit that was accepted. Everything that moves a ratchet happens inside a state transaction, so that no key is
  * used twice whatever is interrupted.
  */
+import { type Bytes, copy } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import type { AccountId, GroupId } from "../base/ids.ts";
 import { type Contacts, nameIn, ownAccount } from "./messenger_contacts.ts";
 import { adoptCommit } from "./mls_commits.ts";
 import type { LeafClaim, MlsContext } from "./mls_credentials.ts";
-import { MlsError } from "./mls_error.ts";
-import { decodeGroup, encodeGroup, groupInfo, members, type MlsGroup } from "./mls_group.ts";
+import { decodeGroup, encodeGroup, groupInfo, members, type MlsGroup, type MlsMember } from "./mls_group.ts";
 import type { StoredGroup } from "./mls_state.ts";
+import { nodeOfLeaf } from "./mls_tree.ts";
 import type { ClientState, StateReader, StateTransaction } from "./state.ts";
 import type { GroupRecord, OutboxRecord } from "./state_records.ts";
 
@@ -52,21 +53,31 @@ export class GroupStore {
   }
 
   /**
-   * The accounts whose devices `look` meets and that are not known. It gets a context of its own, which lets every
-   * device through: what it makes must be thrown away.
+   * For what others have made: lets every device through and notes the accounts of those that are not trusted. Nothing of such a
+   * device is shown, and nothing is sent while it is a member ({@link untrusted}).
    */
-  async unknownIn(look: (context: MlsContext) => Promise<unknown>): Promise<AccountId[]> {
-    const unknown = new Set<AccountId>();
+  lenientContext(noted: Set<AccountId> = new Set()): MlsContext {
     const isTrusted = (leaf: LeafClaim) => {
-      if (!this.#contacts.isTrusted(leaf)) unknown.add(leaf.accountId);
+      if (!this.#contacts.isTrusted(leaf)) noted.add(leaf.accountId);
       return Promise.resolve(true);
     };
-    try {
-      await look({ ...this.context, isTrusted });
-    } catch (error) {
-      if (!(error instanceof MlsError)) throw error; // only who is in it was wanted
-    }
-    return [...unknown];
+    return { ...this.context, isTrusted };
+  }
+
+  /** A group for reading in a {@link lenientContext}. */
+  loadIn(context: MlsContext, row: GroupRecord): MlsGroup {
+    return decodeGroup(context, row.mls);
+  }
+
+  /** Members whose device is not signed by the account key that is pinned, this device excepted. */
+  untrusted(group: MlsGroup): MlsMember[] {
+    const { deviceId } = this.context.identity;
+    return members(group).filter((member) => {
+      if (member.deviceId === deviceId) return false;
+      const { accountId } = member;
+      const signatureKey = signatureKeyOf(group, member);
+      return !this.#contacts.isTrusted({ accountId, deviceId: member.deviceId, signatureKey });
+    });
   }
 
   /** A group; throws `notFound` when this device does not know it. */
@@ -81,10 +92,10 @@ export class GroupStore {
     return { row, group };
   }
 
-  /** Saves what a group has become; `changes` are other fields of its row. */
+  /** Saves what a group has become; `changes` are other fields of its row. It is read anew after a lenient reading. */
   save(
     tx: StateTransaction,
-    saved: { row?: GroupRecord; group: MlsGroup; changes?: Partial<GroupRecord> },
+    saved: { row?: GroupRecord; group: MlsGroup; changes?: Partial<GroupRecord>; isLenient?: boolean },
   ): GroupRecord {
     const { group } = saved;
     const info = groupInfo(group);
@@ -105,7 +116,9 @@ export class GroupStore {
       ...saved.changes,
     };
     tx.put("groups", info.id, row);
-    this.#decoded.set(info.id, { mls, group });
+    // What was read leniently must not stay: its group would let everybody in.
+    if (saved.isLenient) this.#decoded.delete(info.id);
+    else this.#decoded.set(info.id, { mls, group });
     return row;
   }
 
@@ -124,4 +137,15 @@ function directPartner(group: MlsGroup, own: AccountId): AccountId | undefined {
   if (groupInfo(group).name !== "") return undefined;
   const others = new Set(members(group).map((one) => one.accountId).filter((one) => one !== own));
   return others.size === 1 ? [...others][0] : undefined;
+}
+
+/** The signature key that a member has in the group, or had in an earlier epoch; empty for a blank leaf. */
+export function signatureKeyOf(
+  group: MlsGroup,
+  { leafIndex, epoch }: { leafIndex: number; epoch?: bigint },
+): Bytes {
+  const { state } = group;
+  const past = epoch === undefined ? undefined : state.historicalReceiverData.get(epoch);
+  const node = (past ?? state).ratchetTree[nodeOfLeaf(leafIndex)];
+  return node?.nodeType === "leaf" ? copy(node.leaf.signaturePublicKey) : new Uint8Array(0);
 }

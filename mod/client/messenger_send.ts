@@ -11,7 +11,7 @@ import { encodeContent, type FileReference, type MessageContent, safeFileName } 
 import { decryptFileTo, encryptFileTo, newFileCipher, type SealedFile } from "./file_crypto.ts";
 import { addChore, addFile } from "./inbox.ts";
 import type { Committer } from "./messenger_commits.ts";
-import { type Contacts, nameIn, ownAccount } from "./messenger_contacts.ts";
+import { AccountKeyChangedError, type Contacts, nameIn, ownAccount } from "./messenger_contacts.ts";
 import { fileIdOf } from "./messenger_events.ts";
 import type { GroupStore } from "./messenger_group_store.ts";
 import type { Groups } from "./messenger_groups.ts";
@@ -164,6 +164,7 @@ export class Sender {
     content: Exclude<MessageContent, { kind: "unsupported" }>,
   ): Promise<Sent> {
     const plaintext = encodeContent(content);
+    await this.#evictUntrusted(groupId);
     for (let attempt = 1;; attempt++) {
       try {
         return await this.#sendOnce(groupId, plaintext);
@@ -173,6 +174,26 @@ export class Sender {
         await this.#deps.committer.commit(groupId, () => ({})); // somebody wants to leave
       }
     }
+  }
+
+  /**
+   * Nothing is sent to a device that its account has not signed. Whoever has another account key is a person's decision; a
+   * device that the server does not name any more was revoked, and is removed.
+   */
+  async #evictUntrusted(groupId: GroupId): Promise<void> {
+    const { state, store, contacts, committer } = this.#deps;
+    const untrusted = () => store.untrusted(store.load(state, groupId).group);
+    const accounts = new Set(untrusted().map((one) => one.accountId));
+    for (const accountId of accounts) {
+      await contacts.refresh(accountId);
+      const contact = state.get("contacts", accountId);
+      if (contact?.offered) throw new AccountKeyChangedError(contact.userName);
+    }
+    if (accounts.size === 0) return;
+    await committer.commit(groupId, (group) => {
+      const remove = store.untrusted(group).map((one) => one.deviceId);
+      return remove.length > 0 ? { remove } : null;
+    });
   }
 
   async #sendOnce(groupId: GroupId, plaintext: Uint8Array): Promise<Sent> {

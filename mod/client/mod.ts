@@ -279,7 +279,7 @@ export class Client implements AsyncDisposable {
     const contact = this.#contacts.find(userName);
     if (!contact) throw new QpqError("notFound", `${userName} is not known here`);
     const changed = await this.#contacts.trust(contact.accountId);
-    await this.#inbox.retryHeld();
+    await this.#inbox.releaseHeld();
     return changed;
   }
 
@@ -347,6 +347,11 @@ export class Client implements AsyncDisposable {
    */
   send(target: string, text: string): Promise<Sent> {
     return this.#sender.send(target, text);
+  }
+
+  /** How many requests wait to be sent: messages and changes of groups. They go out with the next one, each once. */
+  get unsent(): number {
+    return this.#state.all("outbox").length;
   }
 
   /** Sends a file: encrypted here, stored on the server until it expires. */

@@ -127,14 +127,11 @@ export type InboxNotice =
   | { readonly kind: "accountKeyChanged"; readonly accountId: AccountId }
   | { readonly kind: "lost"; readonly count: number };
 
-/** An entry that cannot be read before a person trusts somebody's new account key; the key orders them. */
+/** A message of a device that its account's pinned key has not signed: shown when a person trusts the key that has. */
 export interface HeldRecord {
-  readonly seq: number;
-  readonly entryId: EntryId;
-  /** "" for a Welcome. */
-  readonly groupId: GroupId;
-  readonly acceptedMs: number;
-  readonly payload: Bytes;
+  /** Signature key that the sender's device has in the group. */
+  readonly deviceKey: Bytes;
+  readonly row: InboxRecord;
 }
 
 /** Something that this device has to do in its groups, as soon as it can. */
@@ -173,7 +170,7 @@ export interface Tables {
   seen: { key: EntryId; row: true };
   /** Free for settings of the layers above. */
   settings: { key: string; row: string };
-  held: { key: string; row: HeldRecord };
+  held: { key: EntryId; row: HeldRecord };
   chores: { key: string; row: ChoreRecord };
   /** The last files, oldest first, bounded. */
   files: { key: string; row: FileRecord };

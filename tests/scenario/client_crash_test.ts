@@ -114,6 +114,28 @@ Deno.test("a commit that was accepted long ago is recognised when it comes back 
   await bob.close();
 });
 
+Deno.test("a message on its way while its sender is removed is still read", async () => {
+  await using server = await startTestServer();
+  await using folder = await tempFolder();
+  const { alice, bob, network, state } = await world(folder.path, server);
+  await using carol = await openClient(server, join(folder.path, "carol"));
+  await carol.register({ userName: "carol", password: PASSWORD });
+  await bob.createGroup("team", { users: ["alice", "carol"] });
+  await drain(alice);
+  const work = () => alice.send("team", "my last words");
+  await using again = await crashAt({ method: "enqueue", lose: "request" }, {
+    server,
+    state,
+    alice,
+    network,
+    work,
+  });
+  await bob.removeMember("team", "alice");
+  await again.upkeep(); // hears of it, and sends what it had encrypted before
+  assert.deepEqual(await texts(carol), ["alice: my last words"]);
+  await bob.close();
+});
+
 Deno.test("receive() that loses its ack shows nothing twice", async () => {
   await using server = await startTestServer();
   await using folder = await tempFolder();
