@@ -1,12 +1,14 @@
 /**
- * Metrics and health over HTTP: /metrics, /healthz (the process lives), /readyz (it can serve, with reasons). No
- * login and no secrets: for the operator's network. Readiness is asked at each request, under a timeout.
+ * Metrics and health over HTTP: /metrics, /healthz (the process lives), /readyz (it can serve, with reasons), and
+ * the status page at /. No login and no secrets: for the operator's network. Readiness is asked at each request and
+ * scrape, under a timeout.
  */
 import type { NetAddress } from "../base/address.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 import type { Metrics } from "./metrics.ts";
+import { STATUS_PATHS, StatusPage } from "./status_page.ts";
 
 const log = logger("health");
 
@@ -58,6 +60,11 @@ const TEXT = "text/plain; charset=utf-8";
 export function startHealthServer(options: HealthOptions): HealthServer {
   const { metrics } = options;
   const slots = { free: REQUESTS_MAX };
+  const page = new StatusPage({
+    metrics,
+    clock: options.clock ?? systemClock,
+    readiness: () => readiness(options),
+  });
   const server = Deno.serve({
     hostname: options.listen.hostname,
     port: options.listen.port,
@@ -66,24 +73,29 @@ export function startHealthServer(options: HealthOptions): HealthServer {
       log.error("A health request failed", { error });
       return reply(500, TEXT, "internal error\n");
     },
-  }, (request) => answer(request, { ...options, slots }));
+  }, (request) => answer(request, { ...options, slots, page }));
   const address = { hostname: server.addr.hostname, port: server.addr.port };
   log.info("Serving metrics and health on {listen}", { listen: `${address.hostname}:${address.port}` });
   metrics.ready.set(0);
-  const close = () => server.shutdown();
+  page.start();
+  const close = async () => {
+    await server.shutdown();
+    await page.stop();
+  };
   return { address, close, [Symbol.asyncDispose]: close };
 }
 
 /** What a route needs: the options, and how many more requests may run. */
-type Context = HealthOptions & { readonly slots: { free: number } };
+type Context = HealthOptions & { readonly slots: { free: number }; readonly page: StatusPage };
 
 async function answer(request: Request, context: Context): Promise<Response> {
-  const route = routes[new URL(request.url).pathname];
-  if (!route) return reply(404, TEXT, "not found; there are /metrics, /healthz and /readyz\n");
+  const url = new URL(request.url);
+  const route = STATUS_PATHS.has(url.pathname) ? statusRoute : routes[url.pathname];
+  if (!route) return reply(404, TEXT, "not found; there are /, /metrics, /healthz and /readyz\n");
   if (request.method !== "GET" && request.method !== "HEAD") {
     return reply(405, TEXT, "only GET and HEAD\n", { allow: "GET, HEAD" });
   }
-  const response = await route(context);
+  const response = await route(context, url);
   if (request.method === "GET") return response;
   await response.body?.cancel();
   return new Response(null, response);
@@ -100,11 +112,20 @@ async function bounded(context: Context, work: () => Promise<Response>): Promise
   }
 }
 
+function statusRoute(context: Context, url: URL): Promise<Response> {
+  return bounded(context, async () => {
+    const { type, body, headers } = await context.page.answer(url);
+    return reply(200, type, body, headers);
+  });
+}
+
 const routes: Record<string, (context: Context) => Promise<Response>> = {
   "/healthz": async () => reply(200, TEXT, "ok\n"),
   "/metrics": (context) =>
     bounded(context, async () => {
-      const { contentType, body } = await context.metrics.expose();
+      // At the same time: a store that hangs must not use up the time that a scrape has twice over.
+      await Promise.all([readiness(context), context.metrics.refresh()]);
+      const { contentType, body } = await context.metrics.render();
       return reply(200, contentType, body);
     }),
   "/readyz": (context) =>

@@ -222,6 +222,11 @@ export class Metrics {
   /** The exposition, after the callbacks; a failing or slow one is counted and its numbers stay as they were. */
   async expose(): Promise<{ contentType: string; body: string }> {
     await this.refresh();
+    return await this.render();
+  }
+
+  /** The exposition of what is there, without asking for anything. */
+  async render(): Promise<{ contentType: string; body: string }> {
     return { contentType: this.registry.contentType, body: await this.registry.metrics() };
   }
 

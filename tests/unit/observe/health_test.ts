@@ -56,6 +56,14 @@ Deno.test("/readyz is 200 with every check while all pass, and 503 with reasons 
   assert.match((await metrics.expose()).body, /^qpq_ready 0$/m);
 });
 
+Deno.test("a scrape asks for readiness itself", async () => {
+  const state = { ok: true };
+  await using server = start(async () => [{ name: "store", ...state }]);
+  assert.match((await get(server, "/metrics")).body, /^qpq_ready 1$/m);
+  state.ok = false;
+  assert.match((await get(server, "/metrics")).body, /^qpq_ready 0$/m);
+});
+
 Deno.test("/readyz is 503 when a check throws", async () => {
   await using server = start(() => Promise.reject(new Error("No store")));
   const { status, body } = await get(server, "/readyz");
@@ -84,7 +92,8 @@ Deno.test("other paths are 404, also with tricks in them", async () => {
   await using server = start();
   for (
     const path of [
-      "/",
+      "/status/",
+      "/status/page.css/",
       "/metrics/",
       "/Metrics",
       "/readyz/x",
@@ -115,7 +124,9 @@ Deno.test("HEAD has the status and headers of GET and no body", async () => {
 
 Deno.test("every answer forbids caching, sniffing and framing", async () => {
   await using server = start();
-  for (const path of ["/metrics", "/healthz", "/readyz", "/nothing"]) {
+  for (
+    const path of ["/", "/status.json", "/status/page.js", "/metrics", "/healthz", "/readyz", "/nothing"]
+  ) {
     const { headers } = await get(server, path);
     assert.equal(headers.get("cache-control"), "no-store");
     assert.equal(headers.get("x-content-type-options"), "nosniff");
