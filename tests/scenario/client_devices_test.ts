@@ -1,6 +1,7 @@
 /** Devices, sessions and passwords of an account, as the client library sees them. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { type EntryId, randomId } from "../../mod/base/ids.ts";
 import { type Client, QpqError } from "../../mod/client/mod.ts";
 import { rejectsWith } from "../support/rejects.ts";
 import { tempFolder } from "../support/temp_folder.ts";
@@ -30,6 +31,29 @@ Deno.test("a revoked device is removed from the groups and cannot read on", asyn
     );
     return true;
   });
+  await Promise.all([phone.close(), laptop.close(), bob.close()]);
+});
+
+Deno.test("nothing is sent to a device that its account does not name any more", async () => {
+  await using server = await startTestServer();
+  await using folder = await tempFolder();
+  const open = (name: string) => openClient(server, join(folder.path, name));
+  const [phone, laptop, bob] = [await open("phone"), await open("laptop"), await open("bob")];
+  await phone.register({ userName: "alice", password: PASSWORD });
+  await bob.register({ userName: "bob", password: PASSWORD });
+  await laptop.login({ userName: "alice", password: PASSWORD });
+  await phone.createGroup("team", { users: ["bob"] });
+  // Gone before Bob hears of the group, and nobody has committed it yet: he cannot check the laptop any more.
+  const { accountId, deviceId } = laptop.whoami()!;
+  const now = Date.now();
+  const silent = { entryId: randomId<EntryId>(), payload: new Uint8Array(0), expiresAt: now + 60_000 };
+  await server.server.context.store.revokeDevice(accountId, deviceId, silent, now);
+  await drain(bob);
+  assert.equal(bob.members("team")[0]!.own, true);
+  assert.equal(bob.members("team")[1]!.devices.length, 2);
+  await bob.send("team", "hello");
+  assert.deepEqual(bob.members("team")[1]!.devices, [phone.whoami()!.deviceId]);
+  assert.deepEqual(await texts(phone), ["bob: hello"]);
   await Promise.all([phone.close(), laptop.close(), bob.close()]);
 });
 

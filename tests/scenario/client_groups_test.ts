@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { MLS_SUITE_XWING } from "../../mod/base/mls_suites.ts";
 import type { Client } from "../../mod/client/mod.ts";
+import { FakeClock } from "../support/fake_clock.ts";
 import { tempFolder } from "../support/temp_folder.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
 import { drain, openClient, PASSWORD, texts } from "../support/test_user.ts";
@@ -97,6 +98,28 @@ Deno.test("a member whose queue lost a commit is told, and taken in again", asyn
   await bob.send("team", "thank you");
   assert.deepEqual(await texts(alice), ["bob: thank you"]);
   await closeAll(all);
+});
+
+Deno.test("a message that found a full queue is sent again later", async () => {
+  await using server = await startTestServer({ flags: { "limits-queue-depth-max": "12" } });
+  await using folder = await tempFolder();
+  const clock = new FakeClock({ now: Date.now() });
+  await using alice = await openClient(server, join(folder.path, "alice"), { clock });
+  await alice.register({ userName: "alice", password: PASSWORD });
+  const [bob] = await users(server, folder.path, "bob") as [Client];
+  for (let i = 1; i <= 2; i++) await alice.send("bob", `${i}`); // with the Welcome, all that Alice may have there
+  const sent = await alice.send("bob", "3");
+  assert.deepEqual(sent.failures.map(({ user, reason }) => ({ user, reason })), [
+    { user: "bob", reason: "queueFull" },
+  ]);
+  const heard = await drain(bob);
+  assert.deepEqual(heard.filter((event) => event.kind === "lost").map((event) => event.count), [1]);
+  await alice.upkeep();
+  assert.deepEqual(await texts(bob), []); // it is not time yet
+  await clock.advance(20_000);
+  await alice.upkeep();
+  assert.deepEqual(await texts(bob), ["alice: 3"]);
+  await bob.close();
 });
 
 Deno.test("recreateGroup() makes a group of the same members under a new name", async () => {

@@ -1,0 +1,53 @@
+/** A client that follows while its server goes away and comes back, as a process that is really restarted. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { Client } from "../../mod/client/mod.ts";
+import { freeUdpPort, ServerProcess } from "../support/server_process.ts";
+import { tempFolder } from "../support/temp_folder.ts";
+import { PASSWORD } from "../support/test_user.ts";
+
+Deno.test("receive() reconnects by itself after a restart of the server, and misses nothing", async () => {
+  await using folder = await tempFolder();
+  const options = { dataDir: join(folder.path, "data"), port: freeUdpPort() };
+  await Deno.mkdir(options.dataDir);
+  const first = await ServerProcess.start(options);
+  const open = (name: string) =>
+    Client.open({
+      server: { hostname: first.hostname, port: first.port },
+      state: join(folder.path, name),
+      identity: { fingerprint: first.fingerprint },
+      accessToken: first.accessToken,
+    });
+  await using alice = await open("alice");
+  await using bob = await open("bob");
+  await alice.register({ userName: "alice", password: PASSWORD });
+  await bob.register({ userName: "bob", password: PASSWORD });
+
+  const connections: string[] = [];
+  const lost = Promise.withResolvers<void>();
+  const heard = Promise.withResolvers<void>();
+  const stop = new AbortController();
+  const texts: string[] = [];
+  const onConnection = (state: "connected" | "lost") => {
+    connections.push(state);
+    if (state === "lost") lost.resolve();
+  };
+  const following = (async () => {
+    for await (const event of bob.receive({ follow: true, signal: stop.signal, onConnection })) {
+      if (event.kind !== "text") continue;
+      texts.push(event.text);
+      if (texts.length === 1) heard.resolve();
+      if (texts.length === 3) stop.abort();
+    }
+  })();
+  await alice.send("bob", "before");
+  await heard.promise;
+  await first.end("SIGTERM");
+  await lost.promise;
+  await using _second = await ServerProcess.start(options);
+  await alice.send("bob", "after the restart"); // on a new connection, by itself
+  await alice.send("bob", "and on");
+  await following;
+  assert.deepEqual(texts, ["before", "after the restart", "and on"]);
+  assert.deepEqual(connections, ["connected", "lost", "connected"]);
+});
