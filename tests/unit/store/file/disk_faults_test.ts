@@ -130,26 +130,6 @@ Deno.test("a verb that fails inside changes nothing and does not take others wit
   equal((await store.counts()).queueEntries, 2);
 });
 
-Deno.test("a real full file system: refused, then works again", {
-  ignore: Deno.build.os !== "linux",
-}, async () => {
-  await using folder = new TempFolder();
-  const store = await folder.open({ keys: [KEY] });
-  const alice = await addPerson(store, "alice");
-  await store.close();
-  const full = new HookedDisk();
-  const device = await Deno.open("/dev/full", { write: true });
-  full.before = async (call) => {
-    if (call === "write") await device.write(new Uint8Array(1)); // the kernel's own ENOSPC
-  };
-  await using again = await folder.open({ disk: full });
-  await rejects(again.enqueue(message(alice, [alice], "one")), { code: "storeFull" });
-  device.close();
-  full.before = () => {};
-  await again.enqueue(message(alice, [alice], "two"));
-  equal(await texts(again, alice), ["two"]);
-});
-
 Deno.test("a payload whose record is damaged is an error that names the place, not a wrong payload", async () => {
   await using folder = new TempFolder();
   await using store = await folder.open();

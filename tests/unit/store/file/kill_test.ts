@@ -11,7 +11,6 @@ async function writeAndKill(
   const writer = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
-      "--no-lock",
       "-A",
       import.meta.resolve("./kill_writer.ts"),
       folder.path,

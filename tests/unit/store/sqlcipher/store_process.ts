@@ -82,7 +82,6 @@ export function startStoreProcess(dataDir: string, key: string, what: readonly s
       "run",
       "-A",
       "--quiet",
-      "--no-lock",
       "--cached-only",
       import.meta.filename!,
       dataDir,
