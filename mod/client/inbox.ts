@@ -11,9 +11,7 @@ import { type AccountId, type DeviceId, type EntryId, type GroupId, idOf, shortI
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import { logger } from "../base/log.ts";
 import { type Cursor, type Entry, EntryKind, type Notice, NoticeSchema } from "../protocol/qpq_pb.ts";
-import { decodeContent, type FileReference } from "./content.ts";
-import { addInboxRow, addNotice } from "./inbox_rows.ts";
-import { fileIdOf } from "./messenger_events.ts";
+import { addChore, addMessage, addNotice, choreKey } from "./inbox_rows.ts";
 import { type Contacts, ownAccount } from "./messenger_contacts.ts";
 import { type GroupStore, signatureKeyOf } from "./messenger_group_store.ts";
 import type { MlsContext } from "./mls_credentials.ts";
@@ -23,14 +21,12 @@ import { type MessageHeader, type Processed, processMessage, readHeader } from "
 import { joinGroup } from "./mls_welcome.ts";
 import { pendingCommit } from "./outbox.ts";
 import type { ClientState, StateTransaction } from "./state.ts";
-import type { CursorRecord, GroupRecord, HeldRecord, InboxNotice, InboxRecord } from "./state_records.ts";
+import type { CursorRecord, GroupRecord, HeldRecord, InboxNotice } from "./state_records.ts";
 
 const log = logger("client");
 
 /** Messages that may wait for a person's trust; more are dropped and said to be unreadable. */
 const HELD_MAX = 1000;
-/** Files that are remembered. */
-const FILES_MAX = 1000;
 
 /** An entry on its way through. */
 interface Arrival {
@@ -373,51 +369,6 @@ export class Inbox {
     const row = this.#state.get("groups", header.groupId);
     if (row) await processMessage(context, this.#groups.loadIn(context, row), payload);
   }
-}
-
-/** Puts a message behind the others, and remembers the file in it. */
-function addMessage(tx: StateTransaction, row: InboxRecord): void {
-  addInboxRow(tx, row);
-  const content = decodeContent(row.content);
-  if (content.kind === "file") addFile(tx, { ...row, fileId: fileIdOf(row.entryId), file: content.file });
-}
-
-/** The key of a chore: one device is added, or removed, once. */
-export function choreKey(
-  chore: { kind: string; deviceId: DeviceId; groupId?: GroupId },
-): string {
-  return `${chore.kind}:${chore.deviceId}:${chore.groupId ?? ""}`;
-}
-
-/** Notes something to do in the groups. */
-export function addChore(
-  tx: StateTransaction,
-  chore: {
-    kind: "addDevice" | "removeDevice";
-    groupId?: GroupId;
-    accountId: AccountId;
-    deviceId: DeviceId;
-    sinceMs: number;
-  },
-): void {
-  tx.put("chores", choreKey(chore), { ...chore, attempts: 0 });
-}
-
-/** Remembers a file, forgetting the oldest of too many. */
-export function addFile(
-  tx: StateTransaction,
-  file: {
-    fileId: string;
-    groupId: GroupId;
-    senderAccountId: AccountId;
-    acceptedMs: number;
-    file: FileReference;
-  },
-): void {
-  const { fileId, groupId, senderAccountId, acceptedMs } = file;
-  const files = tx.all("files");
-  for (const old of files.slice(0, Math.max(0, files.length + 1 - FILES_MAX))) tx.delete("files", old.fileId);
-  tx.put("files", fileId, { fileId, groupId, senderAccountId, acceptedMs, file: file.file });
 }
 
 function isUntrusted(error: unknown): boolean {

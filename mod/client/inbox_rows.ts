@@ -1,10 +1,19 @@
-/** Rows of the inbox: what was received, in order, until it has been shown. */
+/** Rows that arrivals leave behind: what is to be shown, in order, until it has been; files; what is to be done. */
 import { type AccountId, type DeviceId, type EntryId, type GroupId, randomId } from "../base/ids.ts";
+import { decodeContent, type FileReference } from "./content.ts";
 import type { StateTransaction } from "./state.ts";
 import type { InboxNotice, InboxRecord } from "./state_records.ts";
 
+/** Files that are remembered. */
+const FILES_MAX = 1000;
+
+/** Under what id a received file is remembered. */
+export function fileIdOf(entryId: string): string {
+  return entryId.slice(0, 12);
+}
+
 /** Puts a row behind the others. */
-export function addInboxRow(tx: StateTransaction, row: InboxRecord): void {
+function addInboxRow(tx: StateTransaction, row: InboxRecord): void {
   tx.put("inbox", row.entryId, row);
 }
 
@@ -31,4 +40,49 @@ export function addNotice(
     content: new Uint8Array(0),
     notice: row.notice,
   });
+}
+
+/** Puts a message behind the others, and remembers the file in it. */
+export function addMessage(tx: StateTransaction, row: InboxRecord): void {
+  addInboxRow(tx, row);
+  const content = decodeContent(row.content);
+  if (content.kind === "file") addFile(tx, { ...row, fileId: fileIdOf(row.entryId), file: content.file });
+}
+
+/** The key of a chore: one device is added, or removed, once. */
+export function choreKey(
+  chore: { kind: string; deviceId: DeviceId; groupId?: GroupId },
+): string {
+  return `${chore.kind}:${chore.deviceId}:${chore.groupId ?? ""}`;
+}
+
+/** Notes something to do in the groups. */
+export function addChore(
+  tx: StateTransaction,
+  chore: {
+    kind: "addDevice" | "removeDevice";
+    groupId?: GroupId;
+    accountId: AccountId;
+    deviceId: DeviceId;
+    sinceMs: number;
+  },
+): void {
+  tx.put("chores", choreKey(chore), { ...chore, attempts: 0 });
+}
+
+/** Remembers a file, forgetting the oldest of too many. */
+export function addFile(
+  tx: StateTransaction,
+  file: {
+    fileId: string;
+    groupId: GroupId;
+    senderAccountId: AccountId;
+    acceptedMs: number;
+    file: FileReference;
+  },
+): void {
+  const { fileId, groupId, senderAccountId, acceptedMs } = file;
+  const files = tx.all("files");
+  for (const old of files.slice(0, Math.max(0, files.length + 1 - FILES_MAX))) tx.delete("files", old.fileId);
+  tx.put("files", fileId, { fileId, groupId, senderAccountId, acceptedMs, file: file.file });
 }

@@ -7,7 +7,7 @@ import { messageOf, QpqError } from "../base/errors.ts";
 import type { GroupId } from "../base/ids.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import { logger } from "../base/log.ts";
-import { choreKey } from "./inbox.ts";
+import { choreKey } from "./inbox_rows.ts";
 import { type Committer, missingFrom } from "./messenger_commits.ts";
 import type { GroupStore } from "./messenger_group_store.ts";
 import type { KeyPackageUpkeep } from "./messenger_key_packages.ts";

@@ -1,6 +1,7 @@
 /** What a client tells its user: rows of the inbox in words. */
 import type { AccountId, DeviceId, GroupId } from "../base/ids.ts";
 import { decodeContent, type FileReference } from "./content.ts";
+import { fileIdOf } from "./inbox_rows.ts";
 import { nameIn } from "./messenger_contacts.ts";
 import type { StateReader } from "./state.ts";
 import type { GroupRecord, InboxNotice, InboxRecord } from "./state_records.ts";
@@ -105,11 +106,6 @@ export function eventOf(reader: StateReader, row: InboxRecord): ClientEvent {
   if (content.kind === "text") return { ...inGroup, kind: "text", text: content.text, sentAt };
   if (content.kind === "unsupported") return { ...inGroup, kind: "unsupported" };
   return { ...inGroup, kind: "file", fileId: fileIdOf(row.entryId), file: content.file, sentAt };
-}
-
-/** Under what id a received file is remembered. */
-export function fileIdOf(entryId: string): string {
-  return entryId.slice(0, 12);
 }
 
 type GroupNotice = Extract<
