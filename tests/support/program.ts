@@ -9,6 +9,8 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** A command that runs the rest of its words, as in `["setpriv", "--reuid=65534"]`. */
   readonly via?: readonly string[];
+  /** What it reads: all of it, or "open" for what {@link Program.type} gives it. Default: nothing. */
+  readonly input?: string;
 }
 
 /** How a run ended. */
@@ -29,6 +31,7 @@ export function commandLine(words: readonly string[]): string[] {
 export class Program implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #outputs: [Output, Output];
+  readonly #input: WritableStreamDefaultWriter<Uint8Array> | undefined;
 
   constructor(words: readonly string[], options: RunOptions) {
     const passedOn = PASSED_ON.map((name) => [name, Deno.env.get(name)]).filter(([, value]) => value);
@@ -38,11 +41,14 @@ export class Program implements AsyncDisposable {
       cwd: options.cwd,
       clearEnv: true,
       env: { ...Object.fromEntries(passedOn), NO_COLOR: "1", ...options.env },
-      stdin: "null",
+      stdin: options.input === undefined ? "null" : "piped",
       stdout: "piped",
       stderr: "piped",
     }).spawn();
     this.#outputs = [new Output(this.#child.stdout), new Output(this.#child.stderr)];
+    if (options.input === undefined) return;
+    this.#input = this.#child.stdin.getWriter();
+    if (options.input !== "open") this.#write(options.input).then(() => this.#input?.close()).catch(() => {});
   }
 
   /** Runs to the end. */
@@ -81,6 +87,20 @@ export class Program implements AsyncDisposable {
     return await this.#outputs[0].matched(pattern);
   }
 
+  /** Writes to its stdin, which has to be "open". */
+  async type(text: string): Promise<void> {
+    await this.#write(text);
+  }
+
+  /** Its stdin ends. */
+  async endInput(): Promise<void> {
+    await this.#input!.close();
+  }
+
+  async #write(text: string): Promise<void> {
+    await this.#input!.write(new TextEncoder().encode(text));
+  }
+
   signal(name: Deno.Signal): void {
     this.#child.kill(name);
   }
@@ -88,6 +108,7 @@ export class Program implements AsyncDisposable {
   /** Waits for its end. */
   async ended(): Promise<Ended> {
     const { code } = await this.#child.status;
+    await this.#input?.abort().catch(() => {}); // it may be closed
     await Promise.all(this.#outputs.map((output) => output.ended));
     return { code, out: this.out, err: this.err };
   }

@@ -10,7 +10,7 @@ import { LineScreen, type Screen, TerminalScreen } from "./chat_screen.ts";
 import { type Context, example, runCommand } from "./context.ts";
 import { eventLine } from "./events.ts";
 import { checkFile, fileOf, getWithProgress, sendWithProgress } from "./file.ts";
-import { failureTexts, named } from "./message.ts";
+import { failureTexts, named, sendText } from "./message.ts";
 import { withClient } from "./open.ts";
 import { oneLine, timeText } from "./output.ts";
 
@@ -68,6 +68,7 @@ class Conversation {
   readonly #screen: Screen;
   readonly #to: string;
   readonly #stop: AbortController;
+  #lost = false;
   /** What was typed is done in its order. */
   #doing: Promise<void> = Promise.resolve();
 
@@ -96,11 +97,10 @@ class Conversation {
   }
 
   async #receive(): Promise<void> {
-    let wasLost = false;
     const onConnection = (state: "connected" | "lost") => {
-      if (state === "lost" && !wasLost) this.#screen.say("Connection lost; trying again");
-      if (state === "connected" && wasLost) this.#screen.say("Connected again");
-      wasLost = state === "lost";
+      if (state === "lost" && !this.#lost) this.#screen.say("Connection lost; trying again");
+      if (state === "connected" && this.#lost) this.#screen.say("Connected again");
+      this.#lost = state === "lost";
     };
     for await (
       const event of this.#client.receive({ follow: true, signal: this.#stop.signal, onConnection })
@@ -110,11 +110,8 @@ class Conversation {
   }
 
   #show(event: ClientEvent): void {
-    const within = groupOf(this.#client, this.#to)?.id;
-    this.#screen.show(
-      event,
-      eventLine(event, { program: this.#context.program, ...(within ? { within } : {}) }),
-    );
+    const groupId = groupOf(this.#client, this.#to)?.id;
+    this.#screen.show(event, eventLine(event, { program: this.#context.program, chat: { groupId } }));
   }
 
   /** Sends a line, or does what it says. A failure is said and the chat goes on. */
@@ -134,7 +131,8 @@ class Conversation {
 
   async #send(text: string): Promise<void> {
     if (text.startsWith("/") && /^\/\w+$/.test(text)) throw new Error(`There is no ${text} here: ${HELP}`);
-    const sent = await named(this.#to, this.#client.send(this.#to, text));
+    if (this.#lost) this.#screen.say("This goes out when the server is reached again");
+    const sent = await sendText(this.#client, { to: this.#to, text });
     this.#screen.sent(`${timeText(sent.acceptedAt)} ${this.#client.whoami()!.userName}: `, text);
     for (const failure of failureTexts(sent)) this.#screen.say(failure);
   }

@@ -51,8 +51,8 @@ export function eventObject(event: ClientEvent): Record<string, unknown> {
 export interface EventLineOptions {
   /** How this program is called. */
   readonly program: string;
-  /** The group that need not be named. */
-  readonly within?: string;
+  /** In a chat: its group, which need not be named (undefined before its first message). */
+  readonly chat?: { readonly groupId: string | undefined };
 }
 
 /** `14:05 [family] bob: text`; a conversation of two has no brackets. */
@@ -68,9 +68,10 @@ export function eventLine(event: ClientEvent, options: EventLineOptions): string
   return `${time} * ${place}${groupText(event, options)}`;
 }
 
-function placeOf(event: GroupEvent, { within }: EventLineOptions): string {
-  if (within === event.groupId || isDirect(event)) return "";
-  return `[${oneLine(event.group)}] `;
+function placeOf(event: GroupEvent, { chat }: EventLineOptions): string {
+  if (chat?.groupId === event.groupId) return "";
+  if (!isDirect(event)) return `[${oneLine(event.group)}] `;
+  return chat?.groupId === undefined ? "" : "(to you alone) ";
 }
 
 /** A conversation of two is called like the other. */
@@ -82,22 +83,24 @@ function senderOf(event: GroupEvent): string {
   return oneLine(event.from);
 }
 
-function fileText({ fileId, file }: FileEvent, { program }: EventLineOptions): string {
-  return `sent ${oneLine(file.name)} (${sizeText(file.size)}); to get it: ${program} file get ${fileId}`;
+function fileText({ fileId, file }: FileEvent, { program, chat }: EventLineOptions): string {
+  const get = chat ? "/get" : `${program} file get`;
+  return `sent ${oneLine(file.name)} (${sizeText(file.size)}); to get it: ${get} ${fileId}`;
 }
 
 function groupText(event: GroupEvent, { program }: EventLineOptions): string {
-  const from = event.own ? "you" : oneLine(event.from);
+  const from = oneLine(event.from);
   const group = oneLine(event.group);
   switch (event.kind) {
     case "joined":
+      if (event.own) return `your other device added this one to ${group}`;
       return isDirect(event)
         ? `${from} began a conversation with you`
         : `${from} added this device to ${group}`;
     case "membersChanged":
       return [
-        ...(event.added.length > 0 ? [`${from} added ${names(event.added)}`] : []),
-        ...(event.removed.length > 0 ? [`${from} removed ${names(event.removed)}`] : []),
+        ...(event.added.length > 0 ? [`${from} added ${names(event.added, event)}`] : []),
+        ...(event.removed.length > 0 ? [`${from} removed ${names(event.removed, event)}`] : []),
       ].join(", ") || `${from} renewed the keys`;
     case "removedFromGroup":
       return `${from} removed this device from ${group}: nothing more can be read or sent there`;
@@ -112,8 +115,9 @@ function groupText(event: GroupEvent, { program }: EventLineOptions): string {
   }
 }
 
-function names(users: readonly string[]): string {
-  return users.map(oneLine).join(", ");
+/** Whoever adds or removes themselves does it with another of their devices. */
+function names(users: readonly string[], { from }: { from: string }): string {
+  return users.map((user) => user === from ? "another device of theirs" : oneLine(user)).join(", ");
 }
 
 function accountText(event: Exclude<ClientEvent, GroupEvent>, { program }: EventLineOptions): string {

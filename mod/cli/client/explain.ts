@@ -27,7 +27,7 @@ function remedyFor(error: unknown, { program, flags }: Context): string | undefi
     return `Check that the server runs at ${where} and that UDP reaches its port; another server: --server HOST:PORT`;
   }
   if (error instanceof ConnectionLostError || error instanceof CallTimeoutError) {
-    return "Try again; a message that was on its way is kept and goes out once";
+    return "Try again in a moment";
   }
   if (error instanceof Deno.errors.AlreadyExists) return "Write to another place: --out PATH";
   return undefined;

@@ -31,8 +31,7 @@ export function addGroup(client: Command, terminal: Terminal): void {
       runCommand(
         terminal,
         command,
-        (context) =>
-          change(context, (client) => client.removeMember(name, user), `${user} was not in ${name}`),
+        (context) => change(context, removeUser(name, user)),
       )
     );
   add("readd", "take a user in anew, who missed a part of the group's history", "group readd family bob")
@@ -41,8 +40,7 @@ export function addGroup(client: Command, terminal: Terminal): void {
       runCommand(
         terminal,
         command,
-        (context) =>
-          change(context, (client) => client.readdMember(name, user), `${user} could not be taken in anew`),
+        (context) => change(context, readdUser(name, user)),
       )
     );
   add("list", "list the groups and conversations of this device", "group list")
@@ -68,12 +66,7 @@ export function addGroup(client: Command, terminal: Terminal): void {
       runCommand(
         terminal,
         command,
-        (context) =>
-          change(
-            context,
-            (client) => client.recreateGroup(name),
-            "The group was made anew, with nobody else in it",
-          ),
+        (context) => change(context, recreate(name)),
       )
     );
 }
@@ -113,27 +106,44 @@ async function addUsers(
     }));
 }
 
-async function change(
-  context: Context,
-  work: (client: Client) => Promise<MembersChanged>,
-  nothing: string,
-): Promise<void> {
+/** A command that changes members: what it asks for, and what it says then. */
+interface MemberChange {
+  readonly work: (client: Client) => Promise<MembersChanged>;
+  readonly text: (changed: MembersChanged, client: Client) => string;
+}
+
+async function change(context: Context, { work, text }: MemberChange): Promise<void> {
   await withClient(context, (client) =>
     withUpkeep(client, async () => {
       const changed = await work(client);
-      const { added, removed } = changed;
-      const again = added.filter((user) => removed.includes(user));
-      const text = [
-        ...(again.length > 0 ? [`Took ${again.join(", ")} in anew`] : []),
-        ...(removed.length > again.length ? [`Removed ${without(removed, again)}`] : []),
-        ...(added.length > again.length ? [`Added ${without(added, again)}`] : []),
-      ].join("; ");
-      tellChange(context, changed, text || nothing);
+      tellChange(context, changed, text(changed, client));
     }));
 }
 
-function without(users: readonly string[], others: readonly string[]): string {
-  return users.filter((user) => !others.includes(user)).join(", ");
+function removeUser(name: string, user: string): MemberChange {
+  return {
+    work: (client) => client.removeMember(name, user),
+    text: ({ removed }) => removed.length > 0 ? `Removed ${user} from ${name}` : `${user} was not in ${name}`,
+  };
+}
+
+function readdUser(name: string, user: string): MemberChange {
+  return {
+    work: (client) => client.readdMember(name, user),
+    text: ({ added }) =>
+      added.length > 0 ? `Took ${user} into ${name} anew` : `${user} has no device to take in`,
+  };
+}
+
+function recreate(name: string): MemberChange {
+  return {
+    work: (client) => client.recreateGroup(name),
+    text: ({ groupId, added }, client) => {
+      const made = client.groups().find((group) => group.id === groupId)?.name ?? name;
+      const who = added.length > 0 ? added.join(", ") : "nobody else";
+      return `Made ${made} with ${who}; ${name} is left as it is`;
+    },
+  };
 }
 
 function tellChange({ output }: Context, changed: MembersChanged, text: string): void {

@@ -1,7 +1,8 @@
 /** `send` and `recv`. */
 import type { Command } from "commander";
+import { messageOf } from "../../base/errors.ts";
 import { tryNormaliseUserName } from "../../base/user_name.ts";
-import { QpqError, type Sent } from "../../client/mod.ts";
+import { type Client, QpqError, type Sent } from "../../client/mod.ts";
 import { type Terminal, UsageError } from "../terminal.ts";
 import { type Context, example, runCommand } from "./context.ts";
 import { eventLine, eventObject, isMessage } from "./events.ts";
@@ -39,9 +40,25 @@ async function send(
   if (text === "") throw new UsageError("There is nothing to send: the text is empty");
   await withClient(context, (client) =>
     withUpkeep(client, async () => {
-      const sent = await named(to, client.send(to, text));
+      const sent = await sendText(client, { to, text });
       tellSent(context, { to, sent });
     }));
+}
+
+/** Sends a text; when it could not be sent but is kept, the error says so. */
+export async function sendText(client: Client, { to, text }: { to: string; text: string }): Promise<Sent> {
+  const waiting = client.unsent;
+  try {
+    return await named(to, client.send(to, text));
+  } catch (error) {
+    if (client.unsent <= waiting) throw error;
+    throw new Error(
+      `${
+        messageOf(error)
+      }\n  The message is kept and goes out when the server is next reached: do not send it again`,
+      { cause: error },
+    );
+  }
 }
 
 /** Says who did not get it. Throws when nobody did. */
@@ -99,7 +116,7 @@ async function receive(context: Context, flags: ReceiveFlags): Promise<void> {
       follow: flags.follow ?? false,
       signal: stop.signal,
       onConnection: (state, error) => {
-        if (state === "lost") output.talk(`Connection lost, trying again: ${messageLine(error)}`);
+        if (state === "lost") output.talk(`Connection lost, trying again: ${oneLine(messageOf(error))}`);
         else output.talk("Connected; Ctrl-C ends");
       },
     });
@@ -110,10 +127,6 @@ async function receive(context: Context, flags: ReceiveFlags): Promise<void> {
       else output.talk(line);
     }
   });
-}
-
-function messageLine(error: unknown): string {
-  return oneLine(error instanceof Error ? error.message : String(error));
 }
 
 /** All of stdin, as text without its last line break. */
