@@ -136,8 +136,8 @@ export class ClientConnection implements AsyncDisposable {
 
   /**
    * The pushes of a subscription, the first one without entries. Ends by throwing: QpqError `replaced` when a
-   * newer subscriber took over, ConnectionLostError when the connection is gone. Returns when `signal` aborts.
-   * Acknowledge with `call`.
+   * newer subscriber took over, ConnectionLostError when the connection is gone. Returns when `signal`
+   * aborts. Acknowledge with `call`.
    */
   async *subscribe(
     request: RequestOf<"subscribe">,

@@ -1,10 +1,10 @@
 /**
- * Is it the right server? Trust begins with a CA, with a fingerprint, or with the public roots; after that the leaf
- * certificate is pinned, and the pin follows rotations that the server announces. The access token is only ever
- * given to a server that has been verified.
+ * Is it the right server? Trust begins with a CA, with a fingerprint, or with the public roots; after that
+ * the leaf certificate is pinned, and the pin follows rotations that the server announces. The access token
+ * is only ever given to a server that has been verified.
  *
- * A CA given to TLS only adds to the public roots, so with a CA the chain is fetched in-band and verified against
- * exactly that CA and the name; then the client connects again with that leaf pinned.
+ * A CA given to TLS only adds to the public roots, so with a CA the chain is fetched in-band and verified
+ * against exactly that CA and the name; then the client connects again with that leaf pinned.
  */
 import { type Bytes, copy, equal, sha256 } from "../base/bytes.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
@@ -58,7 +58,10 @@ export interface ServerLink {
 /** Options of {@link connectServer}. */
 export interface ConnectServerOptions {
   readonly server: ServerAddress;
-  /** What a person asks for now; it wins over what is remembered. Undefined: remembered trust, else public roots. */
+  /**
+   * What a person asks for now; it wins over what is remembered. Undefined: remembered trust, else public
+   * roots.
+   */
   readonly choice?: IdentityChoice | undefined;
   /** What the former link left. */
   readonly trust?: ServerTrust | null;
@@ -101,8 +104,9 @@ export function parseServerAddress(text: string): ServerAddress {
 }
 
 /**
- * Connects, verifies the server, and says Hello with the access token. Rejects with ServerIdentityError when it is the
- * wrong one, ConnectError when there is no connection, QpqError when Hello is refused (`invalidToken`).
+ * Connects, verifies the server, and says Hello with the access token. Rejects with ServerIdentityError when
+ * it is the wrong one, ConnectError when there is no connection, QpqError when Hello is refused
+ * (`invalidToken`).
  */
 export async function connectServer(options: ConnectServerOptions): Promise<ServerLink> {
   const trust = trustToBegin(options);
@@ -186,7 +190,10 @@ async function pinnedLeaf(hello: HelloResponse, trust: ServerTrust): Promise<Byt
   return trust.pins.some((pin) => equal(pin, leaf)) ? leaf : null;
 }
 
-/** The CA that a pinned server shows, if it vouches for this leaf and name: what a missed rotation is judged by. */
+/**
+ * The CA that a pinned server shows, if it vouches for this leaf and name: what a missed rotation is judged
+ * by.
+ */
 async function shownCa(hello: HelloResponse, options: ConnectServerOptions): Promise<string | null> {
   const chain = hello.certificateChain;
   if (chain.length < 2) return null;

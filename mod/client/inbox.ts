@@ -1,7 +1,7 @@
 /**
- * What comes out of the delivery queue: each entry is processed in one state transaction that also remembers it,
- * moves the cursor and keeps what is to be shown. Only then may it be acknowledged; so a crash loses nothing, and an
- * entry that comes again is recognised.
+ * What comes out of the delivery queue: each entry is processed in one state transaction that also remembers
+ * it, moves the cursor and keeps what is to be shown. Only then may it be acknowledged; so a crash loses
+ * nothing, and an entry that comes again is recognised.
  */
 import { fromBinary } from "@bufbuild/protobuf";
 import { copy, equal, hex, sha256 } from "../base/bytes.ts";
@@ -30,7 +30,7 @@ const HELD_MAX = 1000;
 
 /** An entry on its way through. */
 interface Arrival {
-  /** Tells it from every other entry, also of the same message: a device can get two parts of one. */
+  /** Tells it from every other entry, also of the same message: a device can get two parts. */
   readonly id: EntryId;
   readonly seq: number;
   readonly kind: EntryKind;
@@ -40,10 +40,7 @@ interface Arrival {
   readonly cursor: CursorRecord | null;
 }
 
-/**
- * How an entry is read: `strict` refuses devices that are not known to be signed; `lenient`, after the server was asked about them,
- * follows what the group has done, but shows nothing of such a device.
- */
+/** `strict` refuses unknown devices; `lenient`, once the server was asked, follows but never shows them. */
 type Reading = "strict" | "lenient";
 
 /** Takes entries in. */
@@ -76,8 +73,8 @@ export class Inbox {
   }
 
   /**
-   * Notes where the queue stands. False: the server's store was restored from a backup, so the numbers begin anew and
-   * what was fetched with the former ones is to be fetched again.
+   * Notes where the queue stands. False: the server's store was restored from a backup, so the numbers begin
+   * anew and what was fetched with the former ones is to be fetched again.
    */
   async observe(cursor: Cursor): Promise<boolean> {
     const saved = this.#state.one("cursor");
@@ -162,7 +159,10 @@ export class Inbox {
     }
   }
 
-  /** One entry, one transaction. Strictly, it throws MlsError `untrusted` and changes nothing for an unknown device. */
+  /**
+   * One entry, one transaction. Strictly, it throws MlsError `untrusted` and changes nothing for an unknown
+   * device.
+   */
   #apply(arrival: Arrival, reading: Reading): Promise<void> {
     return this.#state.transaction(async (tx) => {
       if (arrival.cursor) tx.set("cursor", arrival.cursor);
@@ -280,7 +280,10 @@ export class Inbox {
     });
   }
 
-  /** Only somebody who was in it may bring this device back into a group, and only if it cannot go on by itself. */
+  /**
+   * Only somebody who was in it may bring this device back into a group, and only if it cannot go on by
+   * itself.
+   */
   #mayReplace(
     tx: StateTransaction,
     { former, inviter }: { former: GroupRecord; inviter: DeviceId },

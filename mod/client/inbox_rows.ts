@@ -1,4 +1,7 @@
-/** Rows that arrivals leave behind: what is to be shown, in order, until it has been; files; what is to be done. */
+/**
+ * Rows that arrivals leave behind: what is to be shown, in order, until it has been; files; what is to be
+ * done.
+ */
 import { type AccountId, type DeviceId, type EntryId, type GroupId, randomId } from "../base/ids.ts";
 import { decodeContent, type FileReference } from "./content.ts";
 import type { StateTransaction } from "./state.ts";

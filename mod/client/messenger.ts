@@ -1,4 +1,7 @@
-/** One device of an account: the parts of a client, wired together, behind the methods that an application calls. */
+/**
+ * One device of an account: the parts of a client, wired together, behind the methods that an application
+ * calls.
+ */
 import { type Clock, systemClock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import type { AccountId, DeviceId } from "../base/ids.ts";
@@ -30,8 +33,9 @@ export interface ClientOptions {
   /** Folder of the state; made when it is not there. */
   readonly state: string;
   /**
-   * Who the server must be: PEM of its CA, or SHA-256 of its certificate (hex). Needed once; then it is remembered,
-   * and rotations that the server announces are followed. Without it, public certificate authorities vouch.
+   * Who the server must be: PEM of its CA, or SHA-256 of its certificate (hex). Needed once; then it is
+   * remembered, and rotations that the server announces are followed. Without it, public certificate
+   * authorities vouch.
    */
   readonly identity?: { readonly ca: string } | { readonly fingerprint: string };
   /** Admits to registration and to {@link Client.ping} before a login. */
@@ -120,14 +124,17 @@ export class Client implements AsyncDisposable {
     }
   }
 
-  // --- the server -------------------------------------------------------------------------------------------
+  // --- the server
+  // -------------------------------------------------------------------------------------------
 
   /** Where the server is. */
   get server(): ServerAddress {
     return this.#uplink.server;
   }
 
-  /** Connects, verifies the server, and exchanges a message: the whole way works. Needs the token or a login. */
+  /**
+   * Connects, verifies the server, and exchanges a message: the whole way works. Needs the token or a login.
+   */
   async ping(): Promise<Pong> {
     const link = await this.#uplink.link();
     const startedAt = this.#clock.monotonic();
@@ -140,7 +147,8 @@ export class Client implements AsyncDisposable {
     };
   }
 
-  // --- the account ------------------------------------------------------------------------------------------
+  // --- the account
+  // ------------------------------------------------------------------------------------------
 
   /** Who this state belongs to; null before the first login. Asks nobody. */
   whoami(): Whoami | null {
@@ -178,8 +186,8 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Revokes one of the account's devices: it gets nothing more at once, and is removed from the groups that this client
-   * knows. What it has received before it can still read.
+   * Revokes one of the account's devices: it gets nothing more at once, and is removed from the groups that
+   * this client knows. What it has received before it can still read.
    */
   async revokeDevice(deviceId: DeviceId, proof: { readonly password: string }): Promise<void> {
     await this.#accounts.revokeDevice(deviceId, proof);
@@ -213,11 +221,12 @@ export class Client implements AsyncDisposable {
     return this.#state.setPassphrase(passphrase);
   }
 
-  // --- other people's keys ----------------------------------------------------------------------------------
+  // --- other people's keys
+  // ----------------------------------------------------------------------------------
 
   /**
-   * The safety number with a user, of the key that the server names now. Both sides see the same number unless the
-   * server lies to one of them: compare it over another channel.
+   * The safety number with a user, of the key that the server names now. Both sides see the same number
+   * unless the server lies to one of them: compare it over another channel.
    */
   async verify(userName: string): Promise<Verification> {
     const accountId = await this.#groups.accountOf(userName);
@@ -239,7 +248,8 @@ export class Client implements AsyncDisposable {
     return changed;
   }
 
-  // --- groups -----------------------------------------------------------------------------------------------
+  // --- groups
+  // -----------------------------------------------------------------------------------------------
 
   /** All groups that this device knows, conversations of two among them. */
   groups(): GroupSummary[] {
@@ -266,7 +276,9 @@ export class Client implements AsyncDisposable {
     return await this.#groups.add(this.#groups.find(group), userName);
   }
 
-  /** Takes a user out and in again: for one whose client says that it missed a part of the group's history. */
+  /**
+   * Takes a user out and in again: for one whose client says that it missed a part of the group's history.
+   */
   async readdMember(group: string, userName: string): Promise<MembersChanged> {
     await this.#hear();
     return await this.#groups.readd(this.#groups.find(group), userName);
@@ -295,17 +307,22 @@ export class Client implements AsyncDisposable {
     return await this.#groups.recreate(this.#groups.find(group));
   }
 
-  // --- messages ---------------------------------------------------------------------------------------------
+  // --- messages
+  // ---------------------------------------------------------------------------------------------
 
   /**
-   * Sends a text to a group (name or id) or a user (`@name` when a group has the same name). Resolves when the server
-   * has it on disk. When the connection fails the message stays in the outbox and goes out with the next request.
+   * Sends a text to a group (name or id) or a user (`@name` when a group has the same name). Resolves when
+   * the server has it on disk. When the connection fails the message stays in the outbox and goes out with
+   * the next request.
    */
   send(target: string, text: string): Promise<Sent> {
     return this.#sender.send(target, text);
   }
 
-  /** How many requests wait to be sent: messages and changes of groups. They go out with the next one, each once. */
+  /**
+   * How many requests wait to be sent: messages and changes of groups. They go out with the next one, each
+   * once.
+   */
   get unsent(): number {
     return this.#state.all("outbox").length;
   }
@@ -320,7 +337,10 @@ export class Client implements AsyncDisposable {
     return this.#sender.files();
   }
 
-  /** Fetches a file into `path`, or into the folder `path` under its own name; returns where it is. Replaces nothing. */
+  /**
+   * Fetches a file into `path`, or into the folder `path` under its own name; returns where it is. Replaces
+   * nothing.
+   */
   getFile(
     fileId: string,
     path: string,
@@ -330,14 +350,18 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * What happened, in order: messages, files, changes of groups, warnings. Without `follow` it ends when nothing waits.
-   * An event is forgotten when the next one is asked for: after a crash in between it comes again, with the same id.
+   * What happened, in order: messages, files, changes of groups, warnings. Without `follow` it ends when
+   * nothing waits. An event is forgotten when the next one is asked for: after a crash in between it comes
+   * again, with the same id.
    */
   receive(options: ReceiveOptions = {}): AsyncGenerator<ClientEvent, void, void> {
     return this.#receiver.receive(options);
   }
 
-  /** Sends what waits, adds new devices to groups, keeps KeyPackages: what {@link receive} does beside receiving. */
+  /**
+   * Sends what waits, adds new devices to groups, keeps KeyPackages: what {@link receive} does beside
+   * receiving.
+   */
   async upkeep(): Promise<void> {
     await this.#hear();
     await this.#chores.run();

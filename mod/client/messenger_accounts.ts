@@ -1,6 +1,6 @@
 /**
- * The account behind a client: registering, logging in and out, devices, password, invitations, blocks. What must
- * survive is in the state before the next step is taken.
+ * The account behind a client: registering, logging in and out, devices, password, invitations, blocks. What
+ * must survive is in the state before the next step is taken.
  */
 import { fromHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
@@ -122,7 +122,9 @@ export class Accounts {
     });
   }
 
-  /** Deletes the account on the server and everything of it here. It cannot be undone; the name stays taken. */
+  /**
+   * Deletes the account on the server and everything of it here. It cannot be undone; the name stays taken.
+   */
   async deleteAccount({ password }: { password: string }): Promise<void> {
     await this.#withPassword(password, (link) => link.connection.call("deleteAccount", {}));
     await this.#state.transaction((tx) => {
@@ -136,7 +138,10 @@ export class Accounts {
     return this.#uplink.retrying((link) => session.listDevices(link));
   }
 
-  /** Ends a device for good: its queue, KeyPackages and sessions go at once, its group memberships by a commit. */
+  /**
+   * Ends a device for good: its queue, KeyPackages and sessions go at once, its group memberships by a
+   * commit.
+   */
   async revokeDevice(deviceId: DeviceId, { password }: { password: string }): Promise<void> {
     const { accountId } = ownAccount(this.#state);
     await this.#withPassword(

@@ -1,6 +1,7 @@
 /**
- * What a client does without being asked: adds the account's new devices to its groups, removes revoked ones, commits leave
- * requests, sends what waits, keeps KeyPackages. Chores are rows of the state, so that none is forgotten in a crash.
+ * What a client does without being asked: adds the account's new devices to its groups, removes revoked ones,
+ * commits leave requests, sends what waits, keeps KeyPackages. Chores are rows of the state, so that none is
+ * forgotten in a crash.
  */
 import type { Clock } from "../base/clock.ts";
 import { messageOf, QpqError } from "../base/errors.ts";
@@ -51,8 +52,8 @@ export class Chores {
   }
 
   /**
-   * Does what can be done now. Rejects only when the connection is lost; what else fails is tried again later.
-   * Resolves with the time to wait before the next run makes sense, undefined when nothing waits.
+   * Does what can be done now. Rejects only when the connection is lost; what else fails is tried again
+   * later. Resolves with the time to wait before the next run makes sense, undefined when nothing waits.
    */
   run(): Promise<number | undefined> {
     return this.#mutex.run("", async () => {

@@ -1,6 +1,6 @@
 /**
- * Commits that change a group's members: claim KeyPackages, commit under the guard, send the Welcome with it, adopt it when it is
- * accepted; when another commit of the epoch was first, follow that one and try again.
+ * Commits that change a group's members: claim KeyPackages, commit under the guard, send the Welcome with it,
+ * adopt it when it is accepted; when another commit of the epoch was first, follow that one and try again.
  */
 import { fromHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
@@ -71,8 +71,8 @@ export class Committer {
   }
 
   /**
-   * One commit. `plan` says what to change in the group as it is now, null when there is nothing left to do; it is asked
-   * again after every commit of others that came first.
+   * One commit. `plan` says what to change in the group as it is now, null when there is nothing left to do;
+   * it is asked again after every commit of others that came first.
    */
   commit(
     groupId: GroupId,
@@ -112,8 +112,9 @@ export class Committer {
   }
 
   /**
-   * Takes a KeyPackage of each of an account's devices (of `devices` when given). Rejects with AccountKeyChangedError
-   * when the account key is not the pinned one, `noKeyPackages` when there is nothing to take.
+   * Takes a KeyPackage of each of an account's devices (of `devices` when given). Rejects with
+   * AccountKeyChangedError when the account key is not the pinned one, `noKeyPackages` when there is nothing
+   * to take.
    */
   async claim(
     target: ClaimTarget,
@@ -183,8 +184,8 @@ export class Committer {
 }
 
 /**
- * The commit goes to this device as well: if its answer is lost for longer than the server remembers message ids, the
- * queue still says whose commit was accepted.
+ * The commit goes to this device as well: if its answer is lost for longer than the server remembers message
+ * ids, the queue still says whose commit was accepted.
  */
 function partsOf(pending: PendingCommit, ownDevice: DeviceId): OutboxPart[] {
   const parts: OutboxPart[] = [{ payload: pending.commit, recipients: [...pending.recipients, ownDevice] }];

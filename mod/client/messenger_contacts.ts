@@ -1,6 +1,6 @@
 /**
- * Other accounts: their pinned account keys, the devices those keys have signed, and what to do when the server
- * names another key. The MLS layer asks here whether a device may be in a group.
+ * Other accounts: their pinned account keys, the devices those keys have signed, and what to do when the
+ * server names another key. The MLS layer asks here whether a device may be in a group.
  */
 import { copy, equal, fromHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
@@ -23,7 +23,9 @@ export interface AccountAnswer {
   readonly devices: readonly Device[];
 }
 
-/** Somebody's account key is not the pinned one: nothing is sent to them until a person trusts the new key. */
+/**
+ * Somebody's account key is not the pinned one: nothing is sent to them until a person trusts the new key.
+ */
 export class AccountKeyChangedError extends Error {
   override name = "AccountKeyChangedError";
   readonly userName: string;
@@ -73,7 +75,9 @@ export class Contacts {
     return key !== undefined && equal(key, leaf.signatureKey);
   }
 
-  /** Asks the server for an account and learns its key and devices. False: there is no such account any more. */
+  /**
+   * Asks the server for an account and learns its key and devices. False: there is no such account any more.
+   */
   async refresh(accountId: AccountId): Promise<boolean> {
     try {
       const answer = await this.#uplink.call("getAccount", { accountId: fromHex(accountId) });
@@ -86,7 +90,9 @@ export class Contacts {
     }
   }
 
-  /** Pins a new account's key and takes its signed devices; a changed key is kept aside and announced once. */
+  /**
+   * Pins a new account's key and takes its signed devices; a changed key is kept aside and announced once.
+   */
   async learn(answer: AccountAnswer): Promise<ContactRecord> {
     const accountId = idOf<AccountId>(answer.accountId);
     const accountKey = copy(answer.accountKey);

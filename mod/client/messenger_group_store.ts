@@ -1,7 +1,7 @@
 /**
- * Groups between the state folder and MLS: loading (decoded once, kept while the row is the same), saving, adopting an own
- * commit that was accepted. Everything that moves a ratchet happens inside a state transaction, so that no key is
- * used twice whatever is interrupted.
+ * Groups between the state folder and MLS: loading (decoded once, kept while the row is the same), saving,
+ * adopting an own commit that was accepted. Everything that moves a ratchet happens inside a state
+ * transaction, so that no key is used twice whatever is interrupted.
  */
 import { type Bytes, copy } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
@@ -53,8 +53,8 @@ export class GroupStore {
   }
 
   /**
-   * For what others have made: lets every device through and notes the accounts of those that are not trusted. Nothing of such a
-   * device is shown, and nothing is sent while it is a member ({@link untrusted}).
+   * For what others have made: lets every device through and notes the accounts of those that are not
+   * trusted. Nothing of such a device is shown, and nothing is sent while it is a member ({@link untrusted}).
    */
   lenientContext(noted: Set<AccountId> = new Set()): MlsContext {
     const isTrusted = (leaf: LeafClaim) => {
@@ -92,7 +92,10 @@ export class GroupStore {
     return { row, group };
   }
 
-  /** Saves what a group has become; `changes` are other fields of its row. It is read anew after a lenient reading. */
+  /**
+   * Saves what a group has become; `changes` are other fields of its row. It is read anew after a lenient
+   * reading.
+   */
   save(
     tx: StateTransaction,
     saved: { row?: GroupRecord; group: MlsGroup; changes?: Partial<GroupRecord>; isLenient?: boolean },
@@ -122,7 +125,9 @@ export class GroupStore {
     return row;
   }
 
-  /** An own commit was accepted: the group moves into its epoch. Nothing when it has left the old one already. */
+  /**
+   * An own commit was accepted: the group moves into its epoch. Nothing when it has left the old one already.
+   */
   async adopt(tx: StateTransaction, sent: OutboxRecord): Promise<void> {
     if (!sent.commit || !sent.groupId || !tx.get("groups", sent.groupId)) return;
     const { row, group } = this.load(tx, sent.groupId);

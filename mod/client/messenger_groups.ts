@@ -1,6 +1,6 @@
 /**
- * Groups as people use them: by name, with users as members. Each account is in a group with all its devices. A
- * conversation of two is a nameless group that is made when it is first used.
+ * Groups as people use them: by name, with users as members. Each account is in a group with all its devices.
+ * A conversation of two is a nameless group that is made when it is first used.
  */
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
@@ -25,7 +25,10 @@ export interface GroupSummary {
   /** Its name; of a conversation of two, the other's user name. */
   readonly name: string;
   readonly direct: boolean;
-  /** `removed`: this device is not in it any more. `broken`: a part was missed, another member must add it again. */
+  /**
+   * `removed`: this device is not in it any more. `broken`: a part was missed, another member must add it
+   * again.
+   */
   readonly status: "active" | "removed" | "broken";
   readonly epoch: number;
   readonly suite: MlsSuite;
@@ -178,8 +181,8 @@ export class Groups {
   }
 
   /**
-   * The conversations with a contact. When both sides began one at the same time there are two: the smaller id is first,
-   * on both sides.
+   * The conversations with a contact. When both sides began one at the same time there are two: the smaller
+   * id is first, on both sides.
    */
   #directWith(contact: ContactRecord): { groupId: GroupId; isReachable: boolean }[] {
     return this.#state.all("groups")
@@ -230,8 +233,8 @@ export class Groups {
   }
 
   /**
-   * Asks the others to let this account go: its other devices are removed at once, this one by whoever commits next.
-   * Alone in it, the group is just forgotten.
+   * Asks the others to let this account go: its other devices are removed at once, this one by whoever
+   * commits next. Alone in it, the group is just forgotten.
    */
   async leave(groupId: GroupId): Promise<void> {
     const { accountId } = ownAccount(this.#state);

@@ -1,6 +1,7 @@
 /**
- * KeyPackage upkeep: enough of each suite on the server, a last-resort one that is renewed in time, and no private
- * keys kept beyond their use. Private keys are saved before the package is uploaded: a Welcome may come at once.
+ * KeyPackage upkeep: enough of each suite on the server, a last-resort one that is renewed in time, and no
+ * private keys kept beyond their use. Private keys are saved before the package is uploaded: a Welcome may
+ * come at once.
  */
 import type { Clock } from "../base/clock.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";

@@ -1,6 +1,6 @@
 /**
- * Getting what waits in the queue: once (catch up), or as it comes (follow). Entries go through the inbox, which saves
- * them before they are acknowledged; what is yielded stays saved until the next is asked for.
+ * Getting what waits in the queue: once (catch up), or as it comes (follow). Entries go through the inbox,
+ * which saves them before they are acknowledged; what is yielded stays saved until the next is asked for.
  */
 import { messageOf } from "../base/errors.ts";
 import { logger } from "../base/log.ts";

@@ -1,6 +1,7 @@
 /**
- * Sending: a message is encrypted and put into the outbox in one transaction, then delivered. Files are encrypted
- * beside the state, stored as a blob, and sent as a message that says where they are and how to open them.
+ * Sending: a message is encrypted and put into the outbox in one transaction, then delivered. Files are
+ * encrypted beside the state, stored as a blob, and sent as a message that says where they are and how to
+ * open them.
  */
 import { basename, join } from "node:path";
 import { hex, randomBytes } from "../base/bytes.ts";
@@ -176,8 +177,8 @@ export class Sender {
   }
 
   /**
-   * Nothing is sent to a device that its account has not signed. Whoever has another account key is a person's decision; a
-   * device that the server does not name any more was revoked, and is removed.
+   * Nothing is sent to a device that its account has not signed. Whoever has another account key is a
+   * person's decision; a device that the server does not name any more was revoked, and is removed.
    */
   async #evictUntrusted(groupId: GroupId): Promise<void> {
     const { state, store, contacts, committer } = this.#deps;

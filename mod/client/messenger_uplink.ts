@@ -1,6 +1,6 @@
 /**
- * The way to the server, kept up: connects when somebody asks, resumes the session, saves what is learnt of the
- * server's certificate, and repeats what may be repeated after a loss. One connection at a time.
+ * The way to the server, kept up: connects when somebody asks, resumes the session, saves what is learnt of
+ * the server's certificate, and repeats what may be repeated after a loss. One connection at a time.
  */
 import type { Clock } from "../base/clock.ts";
 import { type ErrorCode, QpqError } from "../base/errors.ts";

@@ -1,5 +1,6 @@
 /**
- * The client library: an account on a quicproquo server, its groups, and messages that only their members can read.
+ * The client library: an account on a quicproquo server, its groups, and messages that only their members can
+ * read.
  *
  * ```ts
  * import { Client } from "./mod.ts";
@@ -19,10 +20,10 @@
  *
  * examples/ holds programs that run: two users who talk, a bot that answers, a file that is sent and fetched.
  *
- * Everything that must survive is in the state folder before anything leaves it, so that a crash at any moment
- * neither loses a message nor sends one twice. A folder is used by one client at a time. Errors: QpqError (the
- * server said no; {@link adviceFor} says what to do), ServerIdentityError, ConnectError, ConnectionLostError,
- * CallTimeoutError, AccountKeyChangedError, MlsError, StateError.
+ * Everything that must survive is in the state folder before anything leaves it, so that a crash at any
+ * moment neither loses a message nor sends one twice. A folder is used by one client at a time. Errors:
+ * QpqError (the server said no; {@link adviceFor} says what to do), ServerIdentityError, ConnectError,
+ * ConnectionLostError, CallTimeoutError, AccountKeyChangedError, MlsError, StateError.
  */
 export { QpqError } from "../base/errors.ts";
 export { ConnectError } from "../transport/connect_error.ts";

@@ -1,6 +1,7 @@
 /**
- * What must reach the server. A request is saved with the state that made it, so that after a crash it is sent again
- * with the same message id, which the server carries out once. Requests go out in the order they were saved.
+ * What must reach the server. A request is saved with the state that made it, so that after a crash it is
+ * sent again with the same message id, which the server carries out once. Requests go out in the order they
+ * were saved.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { copy, equal, fromHex, hex } from "../base/bytes.ts";
@@ -41,7 +42,9 @@ const RETRY_FIRST_MS = 15_000;
 /** A recipient that did not get a message. */
 export interface DeliveryFailure {
   readonly deviceId: DeviceId;
-  /** `queueFull`: tried again later. `unknownDevice`: revoked or deleted. `blocked`: they block this account. */
+  /**
+   * `queueFull`: tried again later. `unknownDevice`: revoked or deleted. `blocked`: they block this account.
+   */
   readonly reason: "queueFull" | "unknownDevice" | "blocked";
 }
 

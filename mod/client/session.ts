@@ -1,7 +1,7 @@
 /**
- * The requests of accounts, logins and devices over one connection: OPAQUE's client side (RFC 9807), the device's
- * binding to the session key, the account key wrapped under the export key. Nothing is kept here: what must
- * survive is returned.
+ * The requests of accounts, logins and devices over one connection: OPAQUE's client side (RFC 9807), the
+ * device's binding to the session key, the account key wrapped under the export key. Nothing is kept here:
+ * what must survive is returned.
  */
 import * as opaque from "@serenity-kit/opaque";
 import { base64url, type Bytes, concat, copy, equal, fromBase64url, fromHex, utf8 } from "../base/bytes.ts";
@@ -63,8 +63,8 @@ export async function makeDevice(name: string): Promise<OwnDevice> {
 }
 
 /**
- * Registers an account with a new account key. Needs the access token in Hello, or an invitation. The connection is not
- * logged in afterwards: follow with {@link login}.
+ * Registers an account with a new account key. Needs the access token in Hello, or an invitation. The
+ * connection is not logged in afterwards: follow with {@link login}.
  */
 export async function register(
   link: ServerLink,

@@ -1,4 +1,6 @@
-/** What a person can do about an error, by its name. Texts are for a command line and for applications alike. */
+/**
+ * What a person can do about an error, by its name. Texts are for a command line and for applications alike.
+ */
 import { type ErrorCode, QpqError } from "../base/errors.ts";
 
 const ADVICE: Partial<Record<ErrorCode, string>> = {

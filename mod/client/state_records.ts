@@ -127,7 +127,10 @@ export type InboxNotice =
   | { readonly kind: "accountKeyChanged"; readonly accountId: AccountId }
   | { readonly kind: "lost"; readonly count: number };
 
-/** A message of a device that its account's pinned key has not signed: shown when a person trusts the key that has. */
+/**
+ * A message of a device that its account's pinned key has not signed: shown when a person trusts the key that
+ * has.
+ */
 export interface HeldRecord {
   /** Signature key that the sender's device has in the group. */
   readonly deviceKey: Bytes;
@@ -204,5 +207,7 @@ export const TABLE_NUMBERS = {
   files: 15,
 } as const satisfies Record<TableName, number>;
 
-/** Where the MLS bases of groups are kept, apart from their rows so that a message does not write them again. */
+/**
+ * Where the MLS bases of groups are kept, apart from their rows so that a message does not write them again.
+ */
 export const GROUP_BASE_TABLE = 100;

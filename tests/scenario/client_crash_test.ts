@@ -1,4 +1,6 @@
-/** A client that loses its connection or crashes at the worst moments: nothing is lost, nothing arrives twice. */
+/**
+ * A client that loses its connection or crashes at the worst moments: nothing is lost, nothing arrives twice.
+ */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type Client, ConnectError, ConnectionLostError } from "../../mod/client/mod.ts";

@@ -1,4 +1,6 @@
-/** Groups under pressure: commits at the same time, leaving, missing a part, large suites, blocked senders. */
+/**
+ * Groups under pressure: commits at the same time, leaving, missing a part, large suites, blocked senders.
+ */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { MLS_SUITE_XWING } from "../../mod/base/mls_suites.ts";
@@ -82,7 +84,8 @@ Deno.test("a member whose queue lost a commit is told, and taken in again", asyn
   const [alice, bob] = all as [Client, Client, Client];
   await alice.createGroup("team", { users: ["bob"] });
   await drain(bob);
-  // One sender may hold a quarter of a queue: then Bob's is full for Alice, and her next commit passes him by.
+  // One sender may hold a quarter of a queue: then Bob's is full for Alice, and her next commit passes him
+  // by.
   for (let i = 0; i < 3; i++) await alice.send("team", `${i}`);
   const changed = await alice.addMember("team", "carol");
   assert.equal(changed.unreached.length, 1);

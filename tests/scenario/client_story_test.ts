@@ -1,6 +1,6 @@
 /**
- * The whole way over real QUIC and the SQLCipher store: two accounts with three devices, a group, messages both ways,
- * an offline device, a file, a server that restarts in the middle, a member who is removed.
+ * The whole way over real QUIC and the SQLCipher store: two accounts with three devices, a group, messages
+ * both ways, an offline device, a file, a server that restarts in the middle, a member who is removed.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * A client's connection that breaks at the worst moments: when a request has been written (its answer is lost), or just
- * before (it never leaves). What is under it is real.
+ * A client's connection that breaks at the worst moments: when a request has been written (its answer is
+ * lost), or just before (it never leaves). What is under it is real.
  */
 import { FRAME_BODY_BYTES_MAX, FrameDecoder } from "../../mod/protocol/frame.ts";
 import { type MethodName, METHODS } from "../../mod/protocol/methods.ts";

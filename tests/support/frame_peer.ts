@@ -1,4 +1,7 @@
-/** A server of frames whose every answer a test writes itself: real QUIC and certificates, no rules of its own. */
+/**
+ * A server of frames whose every answer a test writes itself: real QUIC and certificates, no rules of its
+ * own.
+ */
 import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import { type ErrorCode, ERRORS } from "../../mod/base/errors.ts";
 import { CODE_OK, encodeFrame, FRAME_BODY_BYTES_MAX, FrameDecoder } from "../../mod/protocol/frame.ts";
