@@ -1,6 +1,6 @@
 /** A disk that fails: verbs are refused and undone, reads go on, and it works again when the disk does. */
 import { deepStrictEqual as equal, rejects } from "node:assert/strict";
-import { addPerson, HookedDisk, KEY, message, NOW, osError, TempFolder, texts } from "./support.ts";
+import { addPerson, HookedDisk, message, NOW, osError, TempFolder, texts } from "./support.ts";
 
 const FAULTS = [
   { call: "write", code: "ENOSPC", partialBytes: 0, problem: "storeFull" },
