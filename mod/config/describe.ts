@@ -95,6 +95,9 @@ function tomlExample(): string {
     "production = true",
     'tls_names = ["chat.example.org"]',
     "",
+    "[backup]",
+    'schedule = "03:30"',
+    "",
     "[limits]",
     'ttl_max = "14d"',
     'blob_quota_bytes = "5GiB"',
@@ -126,7 +129,7 @@ function optionSection(key: OptionKey): string {
 
 const INTRODUCTION = [
   "Every option can be set in four places; each wins over the one before: its default, the file `qpq-server.toml` in the working folder (or the one that `QPQ_CONFIG` or `--config` names), its environment variable, its flag. Without any configuration the server starts with secure defaults.",
-  "An empty variable counts as unset. Unknown keys, unknown variables with the prefix `QPQ_` and unknown flags are errors, and all problems are told at once, by key and place. Keys of the group `limits` are in the table `[limits]`:",
+  "An empty variable counts as unset. Unknown keys, unknown variables with the prefix `QPQ_` and unknown flags are errors, and all problems are told at once, by key and place. Keys of the groups `backup` and `limits` are in the tables `[backup]` and `[limits]`:",
 ];
 
 const REMARKS = [
@@ -137,7 +140,8 @@ const REMARKS = [
 
 /** The content of ops/configuration.md. */
 export function configurationPage(): string {
-  const general = OPTION_KEYS.filter((key) => !key.startsWith("limits."));
+  const general = OPTION_KEYS.filter((key) => !key.includes("."));
+  const backup = OPTION_KEYS.filter((key) => key.startsWith("backup."));
   const limits = OPTION_KEYS.filter((key) => key.startsWith("limits."));
   return [
     "# Configuration",
@@ -147,6 +151,9 @@ export function configurationPage(): string {
     ...REMARKS.map(paragraph),
     "## Options",
     ...general.map(optionSection),
+    "## Backups",
+    paragraph("How they are made, checked and restored is in [backup-restore.md](backup-restore.md)."),
+    ...backup.map(optionSection),
     "## Limits",
     paragraph("Whatever can grow has a maximum. An address means an IPv4 address or the /64 of an IPv6 one."),
     ...limits.map(optionSection),

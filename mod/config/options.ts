@@ -6,6 +6,7 @@
  */
 import type { NetAddress } from "../base/address.ts";
 import { parseFilter } from "../base/log.ts";
+import { parseSchedule } from "./schedule.ts";
 import {
   readAddress,
   readBoolean,
@@ -161,6 +162,26 @@ const readFilter: Reader<string> = (raw) => {
   return parsed.ok ? text : new Refusal(`cannot be used: ${parsed.problems.join("; ")}`);
 };
 
+const readSchedule: Reader<string> = (raw) => {
+  const text = readString(raw);
+  if (text instanceof Refusal) return text;
+  return parseSchedule(text) === undefined
+    ? new Refusal(
+      `must be off, an interval of 10m to 30d, or a time of day such as 03:30: ${text.slice(0, 80)}`,
+    )
+    : text;
+};
+
+const readRecipients: Reader<readonly string[]> = (raw) => {
+  const words = readList(raw);
+  if (words instanceof Refusal) return words;
+  const wrong = words.find((word) => !/^age1[0-9a-z]{50,}$/.test(word));
+  return wrong === undefined ? words : new Refusal(`must be age recipients (age1…): ${wrong.slice(0, 80)}`);
+};
+
+const keep = (value: number, text: string) =>
+  integer<number>("live", value, { min: 0, max: 100_000 }, { text });
+
 /** All options by key. */
 export const OPTIONS = {
   config: path<string>("restart", "qpq-server.toml", {
@@ -298,6 +319,50 @@ export const OPTIONS = {
     365 * DAY,
     { min: HOUR, max: 3650 * DAY },
     "A login ends after this, used or not.",
+  ),
+
+  "backup.schedule": row<"string", string>("string", "live", {
+    read: readSchedule,
+    default: "off",
+    shown: "off",
+    valuesText: "off, an interval of 10m to 30d, or a time of day in UTC such as 03:30",
+  }, {
+    text:
+      "When the running server makes backups. One that was missed while it was stopped is made up after its start.",
+  }),
+  "backup.jitter": duration(
+    "live",
+    5 * MINUTE,
+    { min: 0, max: 12 * HOUR },
+    "A scheduled backup begins at random up to this much later, so that many servers do not begin together.",
+  ),
+  "backup.dir": path<string | null>("live", null, {
+    defaultText: "backups in the data folder",
+    text:
+      "Folder of the backups. On the disk of the data folder unchanged blobs cost nothing; a copy elsewhere is what survives the disk.",
+  }),
+  "backup.encrypt_to": row<"list", readonly string[] | null>(
+    "list",
+    "live",
+    { read: readRecipients, default: null, shown: "" },
+    {
+      defaultText: "nobody: only the database is encrypted, under its key",
+      text:
+        "Scheduled backups are encrypted to these age recipients (`age1…`), beside the database's own key.",
+    },
+  ),
+  "backup.keep_last": integer<number>("live", 7, { min: 1, max: 100_000 }, {
+    text:
+      "After a scheduled backup older ones are removed. The newest so many stay; so do those that the next options keep.",
+  }),
+  "backup.keep_daily": keep(7, "Of each of the last so many days that have a backup, the newest stays."),
+  "backup.keep_weekly": keep(4, "Of each of the last so many weeks that have a backup, the newest stays."),
+  "backup.keep_monthly": keep(6, "Of each of the last so many months that have a backup, the newest stays."),
+  "backup.keep_within": duration(
+    "live",
+    DAY,
+    { min: 0, max: 3650 * DAY },
+    "Every backup that is younger stays.",
   ),
 
   "limits.shared_addresses": boolean(
@@ -491,6 +556,13 @@ export type Limits = {
   ]: ValueOf<typeof OPTIONS[Key]>;
 };
 
+/** The `backup.` options, named alike. */
+export type BackupSettings = {
+  readonly [
+    Key in OptionKey as Key extends `backup.${infer Name}` ? NameOf<Name, typeof OPTIONS[Key]["type"]> : never
+  ]: ValueOf<typeof OPTIONS[Key]>;
+};
+
 /** Everything that is configured, typed: names in camelCase, durations in milliseconds with `Ms` behind. */
 export type Settings =
   & {
@@ -498,7 +570,7 @@ export type Settings =
       Key in OptionKey as Key extends `${string}.${string}` ? never : NameOf<Key, typeof OPTIONS[Key]["type"]>
     ]: ValueOf<typeof OPTIONS[Key]>;
   }
-  & { readonly limits: Limits };
+  & { readonly limits: Limits; readonly backup: BackupSettings };
 
 /** All keys, in the order of the table. */
 export const OPTION_KEYS = Object.keys(OPTIONS) as OptionKey[];
@@ -527,12 +599,12 @@ export function settingName(key: OptionKey): string {
 /** Settings from values by key; a key without a value gets its default. */
 export function buildSettings(values: ReadonlyMap<OptionKey, unknown>): Settings {
   const settings: Record<string, unknown> = {};
-  const limits: Record<string, unknown> = {};
+  const groups: Record<string, Record<string, unknown>> = { limits: {}, backup: {} };
   for (const key of OPTION_KEYS) {
-    const group = key.startsWith("limits.") ? limits : settings;
+    const group = groups[key.split(".")[0]!] ?? settings;
     group[settingName(key)] = values.has(key) ? values.get(key) : optionOf(key).default;
   }
-  return { ...settings, limits } as Settings;
+  return { ...settings, ...groups } as unknown as Settings;
 }
 
 /** The defaults; for tests and for parts that run without a configuration. */
@@ -542,6 +614,9 @@ export function defaultSettings(): Settings {
 
 /** The value of an option in finished settings. */
 export function valueOf(settings: Settings, key: OptionKey): unknown {
-  const group: Readonly<Record<string, unknown>> = key.startsWith("limits.") ? settings.limits : settings;
-  return group[settingName(key)];
+  const groups: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+    limits: settings.limits,
+    backup: settings.backup,
+  };
+  return (groups[key.split(".")[0]!] ?? settings as Readonly<Record<string, unknown>>)[settingName(key)];
 }
