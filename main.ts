@@ -46,6 +46,10 @@ function onInterrupt(callback: (signal: string) => void): void {
   }
 }
 
+function onHangup(callback: () => void): void {
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGHUP", callback);
+}
+
 /** Run from source the commands are Deno's tasks, which npx or an installed Deno runs. */
 function invocation(programName: string, env: Readonly<Record<string, string>>): Invocation {
   if (Deno.build.standalone) {
@@ -66,6 +70,7 @@ const terminal: Terminal = {
   input,
   columns,
   onInterrupt,
+  onHangup,
   invocation: invocation(programName, env),
 };
 Deno.exit(await runCommandLine(programName, { args: Deno.args, terminal }));

@@ -3,7 +3,6 @@ import type { AccessToken } from "../auth/tokens.ts";
 import type { JsonObject } from "./control.ts";
 import type { RotatedKey } from "./rotate_history.ts";
 import type { CertificateInfo } from "../transport/tls.ts";
-import type { ServerCertificate } from "../transport/transport.ts";
 
 /** What a reload did. */
 export interface ReloadReport {
@@ -45,6 +44,8 @@ export interface LiveCertificates {
    * be used. False: they hold what serves already.
    */
   reload(): Promise<boolean>;
+  /** Runs `work`, which changes the files, while the server does not. */
+  exclusively<T>(work: () => Promise<T>): Promise<T>;
 }
 
 /** The running server. */
@@ -63,6 +64,8 @@ export interface LiveServer {
   readonly expiryPausedBecause: string | null;
   resumeExpiry(): void;
   topLimits(count: number): readonly LimitUse[];
+  /** Logs hide this from now on. */
+  hideSecret(secret: string): void;
   /** Exactly these admit from now on; connections that are there stay. */
   replaceTokens(tokens: readonly AccessToken[]): Promise<void>;
   readonly certificates: LiveCertificates;

@@ -58,13 +58,25 @@ export function lastRotation(rotations: Rotations, key: RotatedKey): RotationEnt
 
 /** A rotation is done and durable: writes the history, tells log and metrics. Returns the key's new version. */
 export async function finishRotation(context: AdminContext, key: RotatedKey, how: string): Promise<number> {
-  const { dataDir } = context.settings;
+  const { settings, clock, via, server } = context;
+  const version = await recordRotation(settings.dataDir, key, { at: clock.now(), via, how });
+  server?.rotated(key);
+  return version;
+}
+
+/** Writes the history alone. */
+export async function recordRotation(
+  dataDir: string,
+  key: RotatedKey,
+  rotation: Omit<RotationEntry, "version">,
+): Promise<number> {
   const rotations = await readRotations(dataDir);
   const version = (lastRotation(rotations, key)?.version ?? 1) + 1;
-  const entry: RotationEntry = { version, at: context.clock.now(), via: context.via, how };
-  const keys = { ...rotations, [key]: [...(rotations[key] ?? []), entry].slice(-HISTORY_MAX) };
+  const keys = {
+    ...rotations,
+    [key]: [...(rotations[key] ?? []), { version, ...rotation }].slice(-HISTORY_MAX),
+  };
   await writeSecretFile(join(dataDir, ROTATIONS_FILE), JSON.stringify({ format: 1, keys }, null, 2) + "\n");
-  context.server?.rotated(key);
-  log.info("rotated {key} (version {version}): {how}", { key, version, how });
+  log.info("rotated {what} (version {version}): {how}", { what: key, version, how: rotation.how });
   return version;
 }

@@ -52,7 +52,7 @@ export function adminCommand(parent: Command, spec: AdminCommand, terminal: Term
   for (const option of command.options) if (isOfServer(option)) option.hideHelp();
   command.action(async (...given: unknown[]) => {
     const flags = given.at(-2) as Flags;
-    const args = given.slice(0, -2).map(String);
+    const args = given.slice(0, -2).filter((arg) => arg !== undefined).map(String);
     const input = await spec.input?.(flags, args) ?? {};
     const result = await reach(spec.operation, { input, flags, terminal });
     terminal.out(flags["json"] ? JSON.stringify(result) + "\n" : spec.show(result));

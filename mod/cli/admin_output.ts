@@ -21,9 +21,9 @@ function isObject(value: Json): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** `storeDiskBytes` → `store disk`. */
+/** `lastReloadAt` → `last reload`. */
 function wordsOf(key: string): string {
-  return key.replace(/(?<=.)(At|Ms|Bytes)$/, "").replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+  return key.replace(/(?<=.)(At|Ms)$/, "").replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
 
 function describe(key: string, value: Json): string {

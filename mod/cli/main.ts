@@ -4,8 +4,14 @@ import { messageOf } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import { ConfigError } from "../config/load.ts";
 import { ExitCode } from "./admin_command.ts";
+import { addExpiryAndLimits } from "./admin_running.ts";
 import { addClient } from "./client/main.ts";
+import { addDrain } from "./drain.ts";
+import { addHealth } from "./health.ts";
 import { addInit } from "./init.ts";
+import { addLogLevel } from "./log_level.ts";
+import { addReload } from "./reload.ts";
+import { addRotate } from "./rotate.ts";
 import { addServe } from "./serve.ts";
 import { addStatus } from "./status.ts";
 import { type Terminal, UsageError } from "./terminal.ts";
@@ -34,6 +40,12 @@ function serverProgram(terminal: Terminal): Command {
   addServe(program, terminal);
   addInit(program, terminal);
   addStatus(program, terminal);
+  addHealth(program, terminal);
+  addReload(program, terminal);
+  addDrain(program, terminal);
+  addLogLevel(program, terminal);
+  addRotate(program, terminal);
+  addExpiryAndLimits(program, terminal);
   addClient(program.command("client"), terminal);
   return program;
 }

@@ -21,7 +21,8 @@ export function addServe(program: Command, terminal: Terminal): void {
 }
 
 async function serve(flags: Record<string, string | boolean>, terminal: Terminal): Promise<void> {
-  const loaded = load({ env: terminal.env, flags: optionFlags(flags), readFile: diskFile });
+  const loadAgain = () => load({ env: terminal.env, flags: optionFlags(flags), readFile: diskFile });
+  const loaded = loadAgain();
   const { settings } = loaded;
   const format = chooseLogFormat(settings.logFormat, {
     terminal: terminal.errorIsTerminal,
@@ -36,7 +37,16 @@ async function serve(flags: Record<string, string | boolean>, terminal: Terminal
       resolve();
     })
   );
-  const server = await startServer(settings, { resumeExpiry: flags["resumeExpiry"] === true });
+  // A SIGHUP during the start must not end it; the configuration was read a moment ago.
+  let reload = () => {};
+  terminal.onHangup(() => reload());
+  const server = await startServer(settings, {
+    resumeExpiry: flags["resumeExpiry"] === true,
+    load: loadAgain,
+  });
+  reload = () => {
+    server.admin.reload().catch(() => {}); // it has logged why
+  };
   catchUnhandled(server);
   tellHowToTry(server, loaded, terminal);
   await interrupted;

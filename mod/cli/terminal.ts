@@ -16,6 +16,8 @@ export interface Terminal {
   columns(): number;
   /** Called once for the first SIGINT or SIGTERM; a second one ends the process at once. */
   onInterrupt(callback: (signal: string) => void): void;
+  /** Called for every SIGHUP from now on, which then no longer ends the process. */
+  onHangup(callback: () => void): void;
   /** How the program was called: what a hint to the user begins with. */
   readonly invocation: Invocation;
 }

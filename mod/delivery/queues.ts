@@ -106,7 +106,13 @@ export class Delivery implements Disposable {
     this.#clock = deps.clock;
     this.#metrics = deps.metrics;
     this.#limits = deps.limits;
-    this.waiters = new Waiters({ clock: deps.clock, max: deps.limits.waitersMax });
+    const { clock, limits } = deps;
+    this.waiters = new Waiters({
+      clock,
+      get max() {
+        return limits.waitersMax;
+      },
+    });
     this.#unlisten = deps.store.onEnqueued((devices) => this.#onEnqueued(devices));
   }
 
@@ -271,7 +277,12 @@ export class Delivery implements Disposable {
     }
   }
 
-  /** Answers parked waits and ends subscriptions, now and from now on. */
+  /** Waits may be parked again. */
+  endDrain(): void {
+    this.waiters.endDrain();
+  }
+
+  /** Answers parked waits and ends subscriptions; waits also from now on. */
   drain(): void {
     this.waiters.drain();
     for (const subscription of this.#subscriptions.values()) {

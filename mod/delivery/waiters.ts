@@ -20,14 +20,15 @@ export interface Waiter {
 /** All parked waits of this process, bounded in number. */
 export class Waiters {
   readonly #clock: Clock;
-  readonly #max: number;
+  readonly #options: { readonly max: number };
   readonly #byDevice = new Map<DeviceId, Set<Waiter>>();
   #count = 0;
   #draining = false;
 
-  constructor(options: { clock: Clock; max: number }) {
+  /** `max` is asked for at each park(): it may change. */
+  constructor(options: { readonly clock: Clock; readonly max: number }) {
     this.#clock = options.clock;
-    this.#max = options.max;
+    this.#options = options;
   }
 
   /** Parked waits now. */
@@ -37,7 +38,7 @@ export class Waiters {
 
   /** Parks until woken, or for `timeoutMs`. Throws `overloaded` when too many wait. */
   park(deviceId: DeviceId, timeoutMs: number): Waiter {
-    if (this.#count >= this.#max) {
+    if (this.#count >= this.#options.max) {
       throw new QpqError("overloaded", `Cannot park another wait as there are ${this.#count}`, {
         retryAfterMs: 5000,
       });
@@ -71,7 +72,12 @@ export class Waiters {
     for (const deviceId of devices) this.#endAll(deviceId, "entries");
   }
 
-  /** Ends every wait, now and from now on. */
+  /** Waits may be parked again. */
+  endDrain(): void {
+    this.#draining = false;
+  }
+
+  /** Ends every wait, now and until {@link endDrain}. */
   drain(): void {
     this.#draining = true;
     for (const deviceId of [...this.#byDevice.keys()]) this.#endAll(deviceId, "draining");

@@ -1,91 +1,120 @@
 /**
- * The listener's certificate through its life: made at the first start, announced to clients, renewed ahead of
- * its end, warned about. Files: `tls/ca.pem`, `tls/ca.key`, `tls/server.pem`, `tls/server.key`, and, while a
- * renewal is announced, `tls/next.pem`, `tls/next.key`. With `tls_cert` and `tls_key` it only reads and warns.
+ * The listener's certificate through its life: read or made at the start, its successor announced to clients, put
+ * in place, read again when its files change, warned about. The managed files are those of
+ * mod/admin/rotate_tls_files.ts; with `tls_cert` and `tls_key` it reads, watches and warns only.
  */
-import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
-import { exists, readTextIfThere, writeFileAtomic } from "../base/files.ts";
+import { readTextIfThere } from "../base/files.ts";
+import { KeyedMutex } from "../base/keyed_mutex.ts";
 import { logger } from "../base/log.ts";
+import type { LiveCertificates } from "../admin/operations_live.ts";
 import {
-  type CertificateInfo,
-  checkCertificate,
-  inspectCertificate,
-  LEAF_LIFE_MS,
-  makeCa,
-  makeLeaf,
-} from "../transport/tls.ts";
+  CertificateError,
+  installNext,
+  isOwnLeaf,
+  makeMissing,
+  managedPaths,
+  newLeaf,
+  readUsable,
+  writeNext,
+} from "../admin/rotate_tls_files.ts";
+import { type CertificateInfo, inspectCertificate, LEAF_LIFE_MS } from "../transport/tls.ts";
+import { servesAt } from "../admin/rotate_tls_plan.ts";
 import { fingerprintText } from "../transport/fingerprint.ts";
 import type { ServerCertificate } from "../transport/transport.ts";
+import { FileWatch } from "./certificates_watch.ts";
 
 const log = logger("tls");
 
 const DAY_MS = 86_400_000;
-const CHECK_MS = DAY_MS;
-/** The contract's warning. */
+/** How often dates are looked at: a rotation announced for an hour must not wait for a day. */
+const CHECK_MS = 3_600_000;
+/** The contract's warning, once a day. */
 const WARN_MS = 30 * DAY_MS;
-/** When a third of a leaf's life is left its successor serves: before the warning, with the daily check between. */
-const REPLACE_MS = LEAF_LIFE_MS / 3 + DAY_MS;
-/** For how long the successor is announced before that. */
-const ANNOUNCE_MS = 7 * DAY_MS;
+
+/** An operator's own files. */
+export interface CertificateFiles {
+  readonly certificate: string;
+  readonly key: string;
+}
 
 /** Where certificates come from. */
 export interface CertificateOptions {
   readonly dataDir: string;
-  /** An operator's own files; null: managed under `dataDir`. */
-  readonly files: { readonly certificate: string; readonly key: string } | null;
+  /** Null: managed under `dataDir`. */
+  readonly files: CertificateFiles | null;
   /** Names and addresses of a managed leaf. */
   readonly names: readonly string[];
 }
 
-/** The certificate cannot be used. The message names the file and each problem. */
-export class CertificateError extends Error {
-  override name = "CertificateError";
+/** A certificate that was read and checked, and does not serve yet. */
+export interface PreparedCertificate {
+  readonly files: CertificateFiles | null;
+  readonly pair: ServerCertificate;
+  readonly next: CertificateInfo | null;
+}
+
+/** Told of changes. */
+export interface CertificateEvents {
+  /** New connections are to get this. Throws when it cannot be used; then the old one stays. */
+  readonly onReplaced: (certificate: ServerCertificate) => void;
+  /** It was renewed or its files changed, by itself. */
+  readonly onRotated: (how: string) => Promise<void>;
 }
 
 /** The server's certificate now and next. */
-export class Certificates implements Disposable {
-  readonly #options: CertificateOptions;
+export class Certificates implements LiveCertificates, Disposable {
+  readonly #dataDir: string;
+  readonly #names: readonly string[];
   readonly #clock: Clock;
-  #current: ServerCertificate;
+  readonly #mutex = new KeyedMutex();
+  #now: PreparedCertificate;
   #info: CertificateInfo;
-  #next: CertificateInfo | null = null;
-  #onReplaced: (certificate: ServerCertificate) => void = () => {};
+  #events: CertificateEvents = { onReplaced: () => {}, onRotated: async () => {} };
   #cancel: () => void = () => {};
+  #watch: FileWatch | null = null;
+  #warnedAt: number | null = null;
+  #failure = "";
   /** What {@link open} had to make, in words. */
   readonly made: readonly string[];
 
   private constructor(
     options: CertificateOptions,
-    init: { clock: Clock; current: ServerCertificate; made: readonly string[] },
+    init: { clock: Clock; now: PreparedCertificate; made: readonly string[] },
   ) {
-    this.#options = options;
+    this.#dataDir = options.dataDir;
+    this.#names = options.names;
     this.#clock = init.clock;
-    this.#current = init.current;
-    this.#info = inspectCertificate(init.current.certificatePem);
+    this.#now = init.now;
+    this.#info = inspectCertificate(init.now.pair.certificatePem);
     this.made = init.made;
   }
 
   /** Reads the certificate, or makes CA and leaf when there are none. Throws CertificateError. */
   static async open(options: CertificateOptions, clock: Clock): Promise<Certificates> {
-    const made: string[] = [];
-    if (!options.files) await makeMissing(options, { clock, made });
-    const paths = options.files ?? managedPaths(options.dataDir, "server");
-    const current = await readUsable(paths, clock.now());
-    const certificates = new Certificates(options, { clock, current, made });
-    if (!options.files) await certificates.#readNext();
-    return certificates;
+    const { made, ...now } = await prepare(options, clock.now());
+    return new Certificates(options, { clock, now, made });
   }
 
   /** What the listener shows. */
   get current(): ServerCertificate {
-    return this.#current;
+    return this.#now.pair;
   }
 
   /** What is known of it. */
   get info(): CertificateInfo {
     return this.#info;
+  }
+
+  /** The leaf that will follow; null when none is planned. */
+  get next(): CertificateInfo | null {
+    return this.#now.next;
+  }
+
+  /** When it does. */
+  get nextServesAt(): number | null {
+    return this.#now.next && servesAt(this.#now.next, this.#info);
   }
 
   /** Lower-case hex SHA-256 of the leaf, as clients pin it. */
@@ -95,63 +124,113 @@ export class Certificates implements Disposable {
 
   /** SHA-256 of the leaf that will follow; null when none is planned. */
   get nextLeafSha256(): Uint8Array | null {
-    return this.#next?.leafSha256 ?? null;
+    return this.#now.next?.leafSha256 ?? null;
   }
 
   /** Leaves that a client may have pinned. */
   leafHashes(): Uint8Array[] {
-    return this.#next ? [this.#info.leafSha256, this.#next.leafSha256] : [this.#info.leafSha256];
+    const next = this.nextLeafSha256;
+    return next ? [this.#info.leafSha256, next] : [this.#info.leafSha256];
   }
 
-  /** Warns now and watches from now on; `onReplaced` gets every new certificate. */
-  start(onReplaced: (certificate: ServerCertificate) => void): void {
-    this.#onReplaced = onReplaced;
+  /** Warns now and watches from now on. */
+  start(events: CertificateEvents): void {
+    this.#events = events;
     this.#warn();
     this.#schedule();
+    this.#watchFiles();
   }
 
-  /** Prepares, announces or puts in place the next leaf, as its time has come. Managed files only. */
+  /** Runs `work`, which changes or reads the files, while nothing else here does. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.#mutex.run("files", work);
+  }
+
+  /** Reads and checks what `files` hold, and changes nothing that serves. Throws CertificateError. */
+  async prepare(files: CertificateFiles | null): Promise<PreparedCertificate> {
+    return await prepare({ dataDir: this.#dataDir, names: this.#names, files }, this.#clock.now());
+  }
+
+  /** This serves from now on. Throws, and the old one stays, when the listener refuses it. False: it serves already. */
+  use(prepared: PreparedCertificate): boolean {
+    const changed = prepared.pair.certificatePem !== this.current.certificatePem ||
+      prepared.pair.privateKeyPem !== this.current.privateKeyPem;
+    if (changed) this.#events.onReplaced(prepared.pair);
+    const moved = prepared.files?.certificate !== this.#now.files?.certificate ||
+      prepared.files?.key !== this.#now.files?.key;
+    this.#now = prepared;
+    if (moved) this.#watchFiles();
+    if (!changed) return false;
+    this.#info = inspectCertificate(prepared.pair.certificatePem);
+    log.info("the TLS certificate is now {fingerprint}", { fingerprint: this.fingerprint });
+    this.#warnedAt = null;
+    this.#warn();
+    return true;
+  }
+
+  /** Reads the files again. */
+  async reload(): Promise<boolean> {
+    return this.use(await this.prepare(this.#now.files));
+  }
+
+  /** Prepares, announces or puts in place the next leaf, as its time has come. Only leaves of the managed CA. */
   async renew(): Promise<void> {
-    if (this.#options.files) return;
-    const left = this.#info.notAfter - this.#clock.now();
-    if (left < REPLACE_MS + ANNOUNCE_MS && !this.#next) await this.#prepareNext();
-    if (left < REPLACE_MS) await this.#putNextInPlace();
+    if (this.#now.files) return;
+    await this.exclusively(async () => {
+      const now = this.#clock.now();
+      if (!this.next) {
+        const due = this.#info.notAfter - now < LEAF_LIFE_MS / 3;
+        if (!due || !await isOwnLeaf(this.#dataDir, this.current.certificatePem, now)) return;
+        await writeNext(this.#dataDir, await newLeaf(this.#dataDir, { names: this.#names, now }));
+        await this.reload();
+        log.info("made the next TLS certificate; clients are told its fingerprint {fingerprint}", {
+          fingerprint: fingerprintText(this.nextLeafSha256!),
+        });
+      }
+      if (now < this.nextServesAt!) return;
+      await readUsable(managedPaths(this.#dataDir, "next"), now);
+      await installNext(this.#dataDir);
+      await this.reload();
+      await this.#events.onRotated("the announced certificate serves now");
+    });
   }
 
   [Symbol.dispose](): void {
     this.#cancel();
+    this.#watch?.[Symbol.dispose]();
   }
 
-  async #prepareNext(): Promise<void> {
-    const { dataDir, names } = this.#options;
-    const ca = await readPair(managedPaths(dataDir, "ca"));
-    const next = await makeLeaf({ ca, names, now: this.#clock.now() });
-    await writePair(managedPaths(dataDir, "next"), withChain(next, ca));
-    this.#next = inspectCertificate(next.certificatePem);
-    log.info("made the next TLS certificate; clients are told its fingerprint {fingerprint}", {
-      fingerprint: fingerprintText(this.#next.leafSha256),
+  #watchFiles(): void {
+    this.#watch?.[Symbol.dispose]();
+    const { files } = this.#now;
+    this.#watch = files && new FileWatch([files.certificate, files.key], {
+      clock: this.#clock,
+      onChanged: () => this.#filesChanged(),
     });
   }
 
-  async #putNextInPlace(): Promise<void> {
-    const { dataDir } = this.#options;
-    const next = await readUsable(managedPaths(dataDir, "next"), this.#clock.now());
-    await installNext(dataDir);
-    this.#current = next;
-    this.#info = inspectCertificate(next.certificatePem);
-    this.#next = null;
-    this.#onReplaced(next);
-    log.info("TLS certificate renewed: {fingerprint}", { fingerprint: this.fingerprint });
-    this.#warn();
-  }
-
-  async #readNext(): Promise<void> {
-    const next = await readTextIfThere(managedPaths(this.#options.dataDir, "next").certificate);
-    this.#next = next ? inspectCertificate(next) : null;
+  /** An ACME client writes key and certificate one after the other: in between they do not fit, and the old stay. */
+  async #filesChanged(): Promise<void> {
+    try {
+      const changed = await this.exclusively(() => this.reload());
+      this.#failure = "";
+      if (changed) await this.#events.onRotated("its files had changed");
+    } catch (error) {
+      const failure = messageOf(error);
+      if (failure !== this.#failure) {
+        log.warn("the changed TLS files cannot be used, the old certificate stays: {reason}", {
+          reason: failure,
+        });
+      }
+      this.#failure = failure;
+    }
   }
 
   #warn(): void {
-    const daysLeft = Math.floor((this.#info.notAfter - this.#clock.now()) / DAY_MS);
+    const now = this.#clock.now();
+    if (this.#warnedAt !== null && now - this.#warnedAt < DAY_MS) return;
+    this.#warnedAt = now;
+    const daysLeft = Math.floor((this.#info.notAfter - now) / DAY_MS);
     if (daysLeft * DAY_MS < WARN_MS) log.warn("TLS certificate expires within 30 days", { daysLeft });
     if (this.#info.selfSigned) log.warn("TLS certificate is self-signed");
   }
@@ -166,87 +245,29 @@ export class Certificates implements Disposable {
   }
 }
 
-interface PairPaths {
-  readonly certificate: string;
-  readonly key: string;
+async function prepare(
+  options: CertificateOptions,
+  now: number,
+): Promise<PreparedCertificate & { made: string[] }> {
+  const { dataDir, files, names } = options;
+  if (files) return { files, pair: await readUsable(files, now), next: null, made: [] };
+  const made = await makeMissing(dataDir, { names, now });
+  const pair = await readUsable(managedPaths(dataDir, "server"), now);
+  return { files, pair, next: await readNext(dataDir), made };
 }
 
-/** Where a managed pair lies. */
-export function managedPaths(dataDir: string, name: "ca" | "server" | "next"): PairPaths {
-  return { certificate: join(dataDir, "tls", `${name}.pem`), key: join(dataDir, "tls", `${name}.key`) };
-}
-
-async function makeMissing(options: CertificateOptions, to: { clock: Clock; made: string[] }): Promise<void> {
-  const { dataDir, names } = options;
-  const server = managedPaths(dataDir, "server");
-  const caPaths = managedPaths(dataDir, "ca");
-  await finishInstall(dataDir);
-  const now = to.clock.now();
-  if (await exists(server.key) && await isCurrent(server.certificate, now)) return;
-  if (!await exists(caPaths.certificate)) {
-    await writePair(caPaths, await makeCa({ commonName: `quicproquo CA ${names[0] ?? ""}`.trim(), now }));
-    to.made.push(`certificate authority ${caPaths.certificate}`);
-  }
-  const ca = await readPair(caPaths);
-  await writePair(server, withChain(await makeLeaf({ ca, names, now }), ca));
-  to.made.push(
-    `TLS certificate ${server.certificate} for ${names[0]} and ${names.length - 1} more names and addresses`,
-  );
-}
-
-/** A leaf that ended while the server was down is made again: clients find the new one through the CA. */
-async function isCurrent(path: string, now: number): Promise<boolean> {
-  const pem = await readTextIfThere(path);
-  return pem !== null && inspectCertificate(pem).notAfter > now;
-}
-
-/**
- * The next pair becomes the server's. The key is renamed first: a crash between the two leaves server.key and
- * next.pem of one pair, which {@link finishInstall} completes at the next start.
- */
-async function installNext(dataDir: string): Promise<void> {
-  const next = managedPaths(dataDir, "next");
-  await Deno.rename(next.key, managedPaths(dataDir, "server").key);
-  await finishInstall(dataDir);
-}
-
-async function finishInstall(dataDir: string): Promise<void> {
-  const next = managedPaths(dataDir, "next");
-  if (await exists(next.certificate) && !await exists(next.key)) {
-    await Deno.rename(next.certificate, managedPaths(dataDir, "server").certificate);
-  }
-}
-
-/** The key is written last in time but first on disk: a pair without its certificate is made again. */
-async function writePair(paths: PairPaths, pair: ServerCertificate): Promise<void> {
-  await writeFileAtomic(paths.key, pair.privateKeyPem, { mode: 0o600 });
-  await writeFileAtomic(paths.certificate, pair.certificatePem, { mode: 0o644 });
-}
-
-async function readPair(paths: PairPaths): Promise<ServerCertificate> {
+/** A next certificate that cannot be read was never announced by this process, and is made again when it is due. */
+async function readNext(dataDir: string): Promise<CertificateInfo | null> {
+  const { certificate } = managedPaths(dataDir, "next");
+  const pem = await readTextIfThere(certificate);
+  if (pem === null) return null;
   try {
-    return {
-      certificatePem: await Deno.readTextFile(paths.certificate),
-      privateKeyPem: await Deno.readTextFile(paths.key),
-    };
-  } catch (cause) {
-    throw new CertificateError(
-      `Cannot read the TLS certificate ${paths.certificate} and its key ${paths.key}: ${messageOf(cause)}`,
-      { cause },
-    );
+    await readUsable(managedPaths(dataDir, "next"), inspectCertificate(pem).notAfter);
+    return inspectCertificate(pem);
+  } catch (error) {
+    log.warn("the next TLS certificate is left out: {reason}", { reason: messageOf(error) });
+    return null;
   }
 }
 
-async function readUsable(paths: PairPaths, now: number): Promise<ServerCertificate> {
-  const pair = await readPair(paths);
-  const problems = checkCertificate({ ...pair, now });
-  if (problems.length === 0) return pair;
-  throw new CertificateError(
-    `Cannot use the TLS certificate ${paths.certificate} with key ${paths.key}:\n- ${problems.join("\n- ")}`,
-  );
-}
-
-/** The leaf followed by its CA, so that clients can fetch the whole chain. */
-function withChain(leaf: ServerCertificate, ca: ServerCertificate): ServerCertificate {
-  return { ...leaf, certificatePem: leaf.certificatePem.trimEnd() + "\n" + ca.certificatePem };
-}
+export { CertificateError };

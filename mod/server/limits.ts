@@ -7,6 +7,7 @@ import { delay } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 import { type Rate, RateLimiter } from "../base/rate_limiter.ts";
+import type { LimitUse } from "../admin/operations_live.ts";
 import type { Settings } from "../config/options.ts";
 import type { Metrics } from "../observe/metrics.ts";
 import type { RateClass } from "../protocol/methods.ts";
@@ -139,6 +140,28 @@ export class Limits {
       return false;
     }
     return true;
+  }
+
+  /** The heaviest users of each limit, with full addresses: for the operator's control socket only. */
+  top(count: number): LimitUse[] {
+    const perAddress = this.#settings.connectionsPerAddress;
+    const connections = this.#registry.topAddresses(count).map(({ limitKey, connections }) => ({
+      limit: "connectionsPerAddress",
+      key: limitKey,
+      left: Math.max(0, perAddress - connections),
+      taken: connections,
+      refused: 0,
+    }));
+    const buckets = Object.entries(this.#buckets).flatMap(([limit, bucket]) =>
+      bucket.top(count).map(({ key, tokens, taken, refused }) => ({
+        limit,
+        key,
+        left: Math.floor(tokens),
+        taken,
+        refused,
+      }))
+    );
+    return [...connections, ...buckets];
   }
 
   /** With shared addresses (all clients behind one NAT) nothing is charged to an address. */

@@ -31,6 +31,12 @@ export class Registry {
     return this.#byAddress.get(limitKey) ?? 0;
   }
 
+  /** The address groups with the most live connections. */
+  topAddresses(count: number): { limitKey: string; connections: number }[] {
+    return [...this.#byAddress].map(([limitKey, connections]) => ({ limitKey, connections }))
+      .sort((a, b) => b.connections - a.connections).slice(0, count);
+  }
+
   /** Live connections that are logged in. */
   get loggedInCount(): number {
     return this.#loggedInCount;

@@ -11,6 +11,11 @@ export class RequestsInFlight {
     this.#metrics = metrics;
   }
 
+  /** Requests being worked on now. */
+  get count(): number {
+    return this.#count;
+  }
+
   begin(): void {
     this.#count++;
     this.#metrics.requestsInFlight.set(this.#count);

@@ -2,14 +2,19 @@
  * Wires a server together and starts it: data folder → store → authentication → delivery → listener → HTTP.
  * Returns it running; `stop()` ends it in the opposite order without losing what was accepted.
  */
-import { hostname, networkInterfaces } from "node:os";
-import { limitKey, maskAddress, type NetAddress } from "../base/address.ts";
+import type { NetAddress } from "../base/address.ts";
 import { type Clock, delay, systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { hideInLogs, logger } from "../base/log.ts";
 import { VERSION } from "../base/version.ts";
-import { environmentName, type OptionKey, type Settings } from "../config/options.ts";
-import { showAddress } from "../config/values.ts";
+import { type Loaded, managedSecretPath } from "../config/load.ts";
+import type { Secret, Settings } from "../config/options.ts";
+import { type ControlServer, startControlServer } from "../admin/control.ts";
+import type { AdminContext } from "../admin/operations.ts";
+import type { LiveServer } from "../admin/operations_live.ts";
+import { acceptedTokens } from "../admin/rotate_auth_token.ts";
+import { recordRotation } from "../admin/rotate_history.ts";
+import { localNames } from "../admin/rotate_tls_files.ts";
 import { Authenticator } from "../auth/authenticator.ts";
 import { OpaquePool } from "../auth/opaque.ts";
 import { OpaqueSetups } from "../auth/setups.ts";
@@ -17,26 +22,34 @@ import { AccessTokens } from "../auth/tokens.ts";
 import { Blobs } from "../delivery/blobs.ts";
 import { Expiry } from "../delivery/expiry.ts";
 import { KeyPackages } from "../delivery/keypackages.ts";
-import { Delivery, type DeliveryLimits } from "../delivery/queues.ts";
-import { type Check, type HealthServer, startHealthServer } from "../observe/health.ts";
+import { Delivery } from "../delivery/queues.ts";
+import type { HealthServer } from "../observe/health.ts";
 import { Metrics } from "../observe/metrics.ts";
 import { watchEventLoop } from "../observe/process_metrics.ts";
-import { CLOSE_CODES } from "../protocol/close_codes.ts";
 import { METHODS } from "../protocol/methods.ts";
 import { BlobFiles } from "../store/blob_files.ts";
 import { lockFolder } from "../store/folder_lock.ts";
 import { openStore } from "../store/open.ts";
-import { listen } from "../transport/deno_quic.ts";
-import type { Connection, Listener } from "../transport/transport.ts";
+import type { Listener } from "../transport/transport.ts";
+import { adminHandlers } from "./admin_handlers.ts";
+import { LiveAdmin } from "./admin_handlers_live.ts";
 import { Certificates } from "./certificates.ts";
-import { ServerConnection } from "./connection.ts";
 import type { ServerContext } from "./context.ts";
 import { findSecrets, makeFolders, type Secrets } from "./data_folder.ts";
 import { LIMIT_NAMES, Limits } from "./limits.ts";
+import { startHealth, startListener } from "./listening.ts";
 import { DiskSpace } from "./disk_space.ts";
 import { MemoryBudget } from "./memory_budget.ts";
 import { noticeMaker } from "./notices.ts";
 import { Registry } from "./registry.ts";
+import { certificateFilesOf } from "./reload.ts";
+import {
+  authLimitsOf,
+  blobLimitsOf,
+  deliveryLimitsOf,
+  expiryTimesOf,
+  LiveSettings,
+} from "./reload_settings.ts";
 import { RequestsInFlight } from "./requests_in_flight.ts";
 
 const log = logger("server");
@@ -46,6 +59,10 @@ export interface StartOptions {
   readonly clock?: Clock;
   /** The operator has looked at the clock: expiry goes on although it jumped. */
   readonly resumeExpiry?: boolean;
+  /** Reads the configuration again, for a reload. Without it there is none. */
+  readonly load?: () => Loaded;
+  /** Called between the durable changes of administrative operations; for tests. */
+  readonly step?: AdminContext["step"];
 }
 
 /** A running server. */
@@ -60,6 +77,8 @@ export interface RunningServer extends AsyncDisposable {
   readonly made: readonly string[];
   readonly context: ServerContext;
   readonly expiry: Expiry;
+  /** What administration sees of it; SIGHUP reloads through it. */
+  readonly admin: LiveServer;
   /** Stops accepting, answers parked waits, drains, closes the store. Idempotent. */
   stop(): Promise<void>;
 }
@@ -92,27 +111,23 @@ export async function startServer(settings: Settings, options: StartOptions = {}
       pendingMax: OPAQUE_PENDING_MAX,
     }),
   );
-  const tokens = await AccessTokens.of(secrets.authTokens.map((token) => ({ token, until: null })));
+  const live = new LiveSettings(withMadeSecrets(settings, secrets));
+  const tokens = await AccessTokens.of(await acceptedTokens(live.current));
   const setups = await OpaqueSetups.open({ store, pool, clock });
 
   const registry = new Registry();
   const limits = new Limits({ clock, metrics, registry, settings: settings.limits });
-  const notice = noticeMaker({ clock, ttlMs: () => settings.limits.ttlDefaultMs });
+  const notice = noticeMaker({ clock, ttlMs: () => live.current.limits.ttlDefaultMs });
   const authenticator = new Authenticator({
     store,
     pool,
     setups,
     tokens,
     clock,
-    invitations: settings.invitations,
-    limits: {
-      devicesMax: settings.limits.devicesMax,
-      sessionIdleMs: settings.sessionIdleTtlMs,
-      sessionMs: settings.sessionTtlMs,
-      invitationTtlMs: settings.limits.invitationTtlMs,
-      invitationsOpenMax: settings.limits.invitationsOpenMax,
-      pendingMax: OPAQUE_PENDING_MAX * 8,
+    get invitations() {
+      return live.current.invitations;
     },
+    limits: live.view((settings) => ({ ...authLimitsOf(settings), pendingMax: OPAQUE_PENDING_MAX * 8 })),
     events: {
       onLoginFailure: () => metrics.authLoginFailureTotal.inc(),
       onLoginSuccess: () => metrics.authLoginSuccessTotal.inc(),
@@ -128,33 +143,39 @@ export async function startServer(settings: Settings, options: StartOptions = {}
       notice({ case: "deviceRevoked", value: { deviceId: Uint8Array.fromHex(deviceId) } }),
     leafHashes: () => certificates.leafHashes(),
   });
-  const deliveryLimits = deliveryLimitsOf(settings);
+  const deliveryLimits = live.view(deliveryLimitsOf);
   const delivery = cleanup.use(new Delivery({ store, clock, metrics, limits: deliveryLimits }));
   const blobs = new Blobs({
     store,
     files: await BlobFiles.open(settings.dataDir),
     clock,
-    limits: blobLimits(settings),
+    limits: live.view(blobLimitsOf),
   });
   await blobs.removeOrphans();
   const keyPackages = new KeyPackages({
     store,
     clock,
-    perSuiteMax: settings.limits.keyPackagesMax,
-    lowBelow: settings.limits.keyPackagesLow,
+    get perSuiteMax() {
+      return live.current.limits.keyPackagesMax;
+    },
+    get lowBelow() {
+      return live.current.limits.keyPackagesLow;
+    },
     lowNotice: (suite, count) => notice({ case: "keyPackagesLow", value: { suite, count } }),
   });
-  const expiry = cleanup.use(new Expiry({ store, blobs, clock, times: expiryTimes(settings) }));
+  const expiry = cleanup.use(new Expiry({ store, blobs, clock, times: live.view(expiryTimesOf) }));
   await expiry.start();
   if (options.resumeExpiry) expiry.resume();
 
   const disk = cleanup.use(
-    await DiskSpace.watch(settings.dataDir, { clock, reserveBytes: () => settings.diskReserveBytes }),
+    await DiskSpace.watch(settings.dataDir, { clock, reserveBytes: () => live.current.diskReserveBytes }),
   );
 
   const requestsInFlight = new RequestsInFlight(metrics);
   const context: ServerContext = {
-    settings,
+    get settings() {
+      return live.current;
+    },
     clock,
     store,
     metrics,
@@ -176,7 +197,23 @@ export async function startServer(settings: Settings, options: StartOptions = {}
   cleanup.defer(watchEventLoop(metrics.registry, clock));
   const health = settings.metricsEnabled ? startHealth(context, { listener, expiry }) : null;
   cleanup.defer(() => health?.close());
-  certificates.start((certificate) => listener.replaceCertificate(certificate));
+  const admin = cleanup.use(
+    new LiveAdmin(context, {
+      listener,
+      expiry,
+      settings: live,
+      load: options.load ?? null,
+      tokens,
+      secrets: secrets.dbKeys,
+    }),
+  );
+  await admin.start();
+  certificates.start({
+    onReplaced: (certificate) => listener.replaceCertificate(certificate),
+    onRotated: (how) => recordTlsRotation(context, { admin, how }),
+  });
+  const control = await startControl(context, { admin, ...(options.step ? { step: options.step } : {}) });
+  cleanup.defer(() => control?.[Symbol.asyncDispose]());
 
   const running = cleanup.move();
   let stopping: Promise<void> | null = null;
@@ -193,6 +230,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     made: prepared.made,
     context,
     expiry,
+    admin,
     stop,
     [Symbol.asyncDispose]: stop,
   };
@@ -231,81 +269,6 @@ const LAST_REPLIES_MS = 100;
 /** OPAQUE jobs that may wait for a worker: some seconds of work. */
 const OPAQUE_PENDING_MAX = 1024;
 
-function startListener(context: ServerContext): Listener {
-  const { settings, metrics, certificates } = context;
-  const listener = atAddress(
-    "listen on",
-    settings.listen,
-    { protocol: "UDP", option: "listen" },
-    () =>
-      listen({
-        hostname: settings.listen.hostname,
-        port: settings.listen.port,
-        certificate: certificates.current,
-        idleTimeoutMs: settings.idleTimeoutMs,
-        streamsMax: settings.limits.streamsMax,
-        handshakesMax: settings.limits.handshakesMax,
-        handshakesPerSecondMax: settings.limits.handshakeRate,
-        udpBufferBytesWanted: settings.udpBufferBytes,
-        onHandshakeFailure: (kind) => metrics.handshakeFailure(kind),
-      }),
-  );
-  acceptAll(context, listener).catch((error) =>
-    log.error("accepting ended: {error}", { error: messageOf(error) })
-  );
-  return listener;
-}
-
-function startHealth(context: ServerContext, parts: { listener: Listener; expiry: Expiry }): HealthServer {
-  const { settings, metrics, clock } = context;
-  const where = { protocol: "TCP", option: "metrics_listen" } as const;
-  return atAddress("serve metrics on", settings.metricsListen, where, () =>
-    startHealthServer({
-      listen: settings.metricsListen,
-      metrics,
-      checks: () => readiness(context, parts),
-      clock,
-    }));
-}
-
-/** Runs `open`; an error of the operating system is told with the address and the option that names it. */
-function atAddress<Value>(
-  action: string,
-  address: NetAddress,
-  where: { protocol: "UDP" | "TCP"; option: OptionKey },
-  open: () => Value,
-): Value {
-  try {
-    return open();
-  } catch (cause) {
-    const { protocol, option } = where;
-    throw new Error(
-      `Cannot ${action} ${showAddress(address)} (${protocol}): ${
-        messageOf(cause)
-      }; end what uses it, or set ` +
-        `${option} (${environmentName(option)}) to an address of this machine that is free`,
-      { cause },
-    );
-  }
-}
-
-async function acceptAll(context: ServerContext, listener: Listener): Promise<void> {
-  for await (const connection of listener.connections()) admit(context, connection);
-}
-
-function admit(context: ServerContext, connection: Connection): void {
-  const { metrics, limits } = context;
-  const { hostname } = connection.remoteAddress;
-  const key = limitKey(hostname);
-  const refusal = context.draining ? "shuttingDown" : limits.admitConnection(key, maskAddress(hostname));
-  if (refusal) return connection.close(CLOSE_CODES[refusal], refusal);
-  metrics.connectionsTotal.inc();
-  new ServerConnection(context, connection, key).run().catch((error) => {
-    log.error("connection failed: {error}", { error: messageOf(error), address: maskAddress(hostname) });
-    connection.close(CLOSE_CODES.internal, "internal");
-  });
-}
-
 async function shutDown(
   context: ServerContext,
   parts: { listener: Listener; health: HealthServer | null; running: AsyncDisposableStack },
@@ -341,29 +304,42 @@ function registerGauges({ store, metrics, registry, delivery, certificates, memo
   });
 }
 
-async function readiness(
+/** The secrets that this start made are managed ones, as the next start and a reload will find them. */
+function withMadeSecrets(settings: Settings, { authTokens, dbKeys }: Secrets): Settings {
+  const managed = (key: "auth_token" | "db_key", lines: readonly string[]): Secret | null =>
+    lines.some((line) => line !== "")
+      ? { lines, from: "managed", path: managedSecretPath(settings.dataDir, key) }
+      : null;
+  return {
+    ...settings,
+    authToken: settings.authToken ?? managed("auth_token", authTokens),
+    dbKey: settings.dbKey ?? managed("db_key", dbKeys),
+  };
+}
+
+/** The server also runs where there can be no socket: it is told, and signals remain. */
+async function startControl(
   context: ServerContext,
-  parts: { listener: Listener; expiry: Expiry },
-): Promise<Check[]> {
-  const { store, clock, certificates, disk } = context;
-  const now = clock.now();
-  await disk.look();
-  const failure = await store.writeMark(now).then(() => null, messageOf);
-  const storeProblem = failure === null ? disk.problem : `the store cannot be written: ${failure}`;
-  const { notBefore, notAfter } = certificates.info;
-  const check = (name: string, ok: boolean, reason: string): Check =>
-    ok ? { name, ok } : { name, ok, reason };
-  return [
-    check("store", storeProblem === null, storeProblem ?? ""),
-    check("listener", parts.listener.accepting, "the QUIC listener is down"),
-    check("certificate", now >= notBefore && now < notAfter, "the TLS certificate is not valid now"),
-    check("draining", !context.draining, "the server is shutting down"),
-    {
-      name: "expiry",
-      ok: true,
-      ...(parts.expiry.pausedBecause ? { reason: parts.expiry.pausedBecause } : {}),
-    },
-  ];
+  options: { admin: LiveServer; step?: AdminContext["step"] },
+): Promise<ControlServer | null> {
+  const { admin: live, ...rest } = options;
+  try {
+    return await startControlServer(context.settings.dataDir, adminHandlers(context, { live, ...rest }));
+  } catch (error) {
+    log.warn("there is no control socket: {reason}; commands do not reach this server, signals do", {
+      reason: messageOf(error),
+    });
+    return null;
+  }
+}
+
+/** The certificate was renewed, or its files changed, without an operation. */
+async function recordTlsRotation(
+  { settings, clock }: ServerContext,
+  { admin, how }: { admin: LiveServer; how: string },
+): Promise<void> {
+  await recordRotation(settings.dataDir, "tls", { at: clock.now(), via: "running", how });
+  admin.rotated("tls");
 }
 
 function warnOfInsecureModes(secrets: { authTokens: readonly string[]; dbKeys: readonly string[] }): void {
@@ -372,62 +348,10 @@ function warnOfInsecureModes(secrets: { authTokens: readonly string[]; dbKeys: r
 }
 
 function certificateOptions(settings: Settings) {
-  const { tlsCert, tlsKey, dataDir } = settings;
-  const files = tlsCert !== null && tlsKey !== null ? { certificate: tlsCert, key: tlsKey } : null;
-  return { dataDir, files, names: settings.tlsNames ?? localNames() };
-}
-
-/** Host name, localhost, and every local address but link-local ones, whose scope no client can name. */
-function localNames(): string[] {
-  const addresses = Object.values(networkInterfaces()).flat().map((address) => address?.address ?? "");
-  const usable = addresses.filter((address) => address !== "" && !address.startsWith("fe80:"));
-  return [...new Set([hostname().toLowerCase(), "localhost", "127.0.0.1", "::1", ...usable])];
+  const { dataDir, tlsNames } = settings;
+  return { dataDir, files: certificateFilesOf(settings), names: tlsNames ?? localNames() };
 }
 
 function defaultWorkers(): number {
   return Math.max(1, Math.min(2, navigator.hardwareConcurrency - 1));
-}
-
-function deliveryLimitsOf({ limits }: Settings): DeliveryLimits {
-  return {
-    partsMax: 4,
-    recipientsMax: limits.recipientsMax,
-    payloadBytesMax: limits.payloadBytesMax,
-    enqueueBytesMax: 4 << 20,
-    ttlDefaultMs: limits.ttlDefaultMs,
-    ttlMaxMs: limits.ttlMaxMs,
-    fetchEntriesMax: limits.fetchEntriesMax,
-    fetchBytesMax: 4 << 20,
-    waitMsMax: limits.waitMaxMs,
-    waitersMax: limits.waitersMax,
-    enqueue: {
-      queueDepthMax: limits.queueDepthMax,
-      queueBytesMax: limits.queueBytesMax,
-      senderShare: limits.queueSharePercent / 100,
-      senderBytesPerDay: limits.senderBytesPerDay,
-      idempotencyMs: limits.idempotencyTtlMs,
-      idempotencyCountMax: limits.idempotencyCountMax,
-      guardsPerDay: limits.guardsPerDay,
-    },
-  };
-}
-
-function blobLimits({ limits }: Settings) {
-  return {
-    blobBytesMax: limits.blobBytesMax,
-    blobQuotaBytes: limits.blobQuotaBytes,
-    ttlDefaultMs: limits.ttlDefaultMs,
-    ttlMaxMs: limits.ttlMaxMs,
-    uploadsMax: limits.blobUploadsMax,
-  };
-}
-
-function expiryTimes(settings: Settings) {
-  return {
-    idempotencyMs: settings.limits.idempotencyTtlMs,
-    guardIdleMs: settings.limits.guardIdleTtlMs,
-    sessionIdleMs: settings.sessionIdleTtlMs,
-    sessionMs: settings.sessionTtlMs,
-    deviceIdleMs: settings.deviceIdleTtlMs,
-  };
 }

@@ -18,7 +18,7 @@ export const CA_LIFE_MS = 3_652 * DAY_MS;
 /** Life of a leaf that this program makes. */
 export const LEAF_LIFE_MS = 90 * DAY_MS;
 /** Certificates begin this much in the past, for clients whose clock is slow. */
-const BACKDATE_MS = 3_600_000;
+export const BACKDATE_MS = 3_600_000;
 
 const KEY_ALGORITHM = { name: "ECDSA", namedCurve: "P-256" };
 const SIGNING_ALGORITHM = { name: "ECDSA", hash: "SHA-256" };
@@ -40,6 +40,8 @@ export interface CertificateInfo {
   readonly notAfter: number;
   /** Signed by its own key: no CA stands behind it. */
   readonly selfSigned: boolean;
+  /** May sign other certificates. */
+  readonly isCa: boolean;
   /** Distinguished name of the issuer. */
   readonly issuedBy: string;
   /** SHA-256 of the leaf's DER: what a client pins. */
@@ -112,6 +114,7 @@ export function inspectCertificate(certificatePem: string): CertificateInfo {
     notBefore: leaf.notBefore.getTime(),
     notAfter: leaf.notAfter.getTime(),
     selfSigned: leaf.subject === leaf.issuer,
+    isCa: leaf.getExtension(x509.BasicConstraintsExtension)?.ca ?? false,
     issuedBy: leaf.issuer,
     leafSha256: sha256Now(new Uint8Array(leaf.rawData)),
     chainDer: chain.map((certificate) => new Uint8Array(certificate.rawData)),
