@@ -49,7 +49,7 @@ export const ERRORS = {
   },
   invalidSignature: { number: 31, text: "A signature does not verify" },
   deviceUnsigned: { number: 32, text: "Sign this device with the account key first" },
-  invitationsOff: { number: 33, text: "This server does not let you invite" },
+  invitationsOff: { number: 33, text: "You may not invite here, or only with the access token" },
 
   keyPackageInvalid: { number: 40, text: "A KeyPackage is not valid" },
   keyPackageLimit: { number: 41, text: "The device has the most KeyPackages allowed" },
