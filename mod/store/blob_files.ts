@@ -18,6 +18,8 @@ import { StoreOpenError } from "./store.ts";
 
 const FOLDER = "blobs";
 const TEMPORARY = "tmp";
+/** What the names of deleted files begin with that a backup may still want. */
+const KEPT = "deleted-";
 /** Small chunks are gathered to this before they are written, and reads give chunks of it. */
 const CHUNK_BYTES = 128 * 1024;
 
@@ -26,6 +28,8 @@ export class BlobFiles {
   readonly #root: string;
   readonly #disk: Disk;
   readonly #mutex = new KeyedMutex();
+  /** Backups under way: each needs the blobs that its copy of the store refers to. */
+  #keepers = 0;
 
   private constructor(root: string, disk: Disk) {
     this.#root = root;
@@ -117,7 +121,29 @@ export class BlobFiles {
   /** Removes the file. Idempotent. */
   async delete(hash: BlobHash): Promise<void> {
     if (await this.size(hash) === null) return;
-    await storing(() => this.#disk.remove(pathOf(this.#root, hash)));
+    const path = pathOf(this.#root, hash);
+    if (this.#keepers === 0) return await storing(() => this.#disk.remove(path));
+    await storing(() => this.#disk.rename(path, keptPath(this.#root, hash)));
+  }
+
+  /**
+   * From now on deleted files only move to the second of their {@link blobPlaces}, until the returned function is
+   * called: whoever copies the store meanwhile finds every blob that the copy refers to.
+   */
+  keepDeleted(): () => Promise<void> {
+    this.#keepers++;
+    let released = false;
+    return async () => {
+      if (released) return;
+      released = true;
+      if (--this.#keepers > 0) return;
+      const temporary = join(this.#root, TEMPORARY);
+      for (const name of await storing(() => this.#disk.list(temporary)) ?? []) {
+        if (!name.startsWith(KEPT)) continue;
+        // A backup that begins in this moment wants them again; they go with its end, or at the next start.
+        if (this.#keepers === 0) await storing(() => this.#disk.remove(join(temporary, name)));
+      }
+    };
   }
 
   /** Every blob that has a file, in no particular order. */
@@ -208,6 +234,16 @@ export class BlobWriter {
     this.#open = false;
     this.#file.close();
   }
+}
+
+/** Where the file of a blob may be: in its place or, deleted while a backup was made, beside unfinished uploads. */
+export function blobPlaces(dataDir: string, hash: BlobHash): string[] {
+  const root = join(dataDir, FOLDER);
+  return [pathOf(root, hash), keptPath(root, hash)];
+}
+
+function keptPath(root: string, hash: BlobHash): string {
+  return join(root, TEMPORARY, KEPT + hash);
 }
 
 function pathOf(root: string, hash: BlobHash): string {

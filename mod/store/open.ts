@@ -4,6 +4,8 @@
  */
 import { join } from "node:path";
 import { messageOf } from "../base/errors.ts";
+import { refuseHalfRestored } from "./restore_mark.ts";
+import { logRevocations } from "./revocation_log.ts";
 import { type FolderLock, isNoSpace, lockFolder } from "./folder_lock.ts";
 import { type OpenOptions, type Store, StoreOpenError } from "./store.ts";
 
@@ -17,13 +19,36 @@ const DATA_PATHS: Record<StoreBackend, string> = { sqlcipher: "qpq.db", file: "j
 export async function openStore(options: OpenOptions & { readonly backend: StoreBackend }): Promise<Store> {
   const lock = await lockFolder(options.dataDir);
   try {
+    await refuseHalfRestored(options.dataDir);
     await refuseOtherBackend(options.dataDir, options.backend);
     await refuseReadOnlyFolder(options.dataDir, options.backend);
-    return releaseAfterClose(await openBackend(options), lock);
+    return logRevocations(releaseAfterClose(await openBackend(options), lock), options.dataDir);
   } catch (error) {
     lock.release();
     throw error;
   }
+}
+
+/** An open store and the key that it is under. */
+export interface StoreAndKey {
+  readonly store: Store;
+  /** The text that fitted, of OpenOptions.keys. */
+  readonly key: string;
+}
+
+/** Like {@link openStore}, and tells under which of the keys the store is; a new one is under the first. */
+export async function openStoreTellingKey(
+  options: OpenOptions & { readonly backend: StoreBackend },
+): Promise<StoreAndKey> {
+  for (const key of options.keys.slice(0, -1)) {
+    try {
+      return { store: await openStore({ ...options, keys: [key] }), key };
+    } catch (error) {
+      if (!(error instanceof StoreOpenError && error.problem === "wrongKey")) throw error;
+    }
+  }
+  // With all of them: should none fit, the message tells of all.
+  return { store: await openStore(options), key: options.keys.at(-1)! };
 }
 
 async function openBackend(options: OpenOptions & { readonly backend: StoreBackend }): Promise<Store> {

@@ -8,6 +8,7 @@
  * Crash: a verb whose promise did not resolve is there completely or not at all.
  * Times are Unix milliseconds, sizes bytes, sequence numbers begin at 1.
  */
+import type { AdminStore } from "./admin_store.ts";
 import type { AccountId, BlobHash, DeviceId, EntryId, GroupId, MessageId, SessionId } from "../base/ids.ts";
 
 // --- accounts ---------------------------------------------------------------------------------------------
@@ -438,7 +439,7 @@ export interface StoreCounts {
 
 /** Identity of the store, server setups, health. */
 export interface ServerStore {
-  /** 16 bytes made with the store; a restore makes new ones. */
+  /** 16 bytes made with the store; markRestored makes new ones. */
   readonly incarnation: Uint8Array;
   /** Realm id of OPAQUE (identifiers.server), made with the store. */
   readonly realmId: string;
@@ -460,7 +461,15 @@ export interface ServerStore {
 
 /** All of it. */
 export interface Store
-  extends AccountStore, SessionStore, KeyPackageStore, QueueStore, BlobStore, ServerStore, AsyncDisposable {
+  extends
+    AccountStore,
+    SessionStore,
+    KeyPackageStore,
+    QueueStore,
+    BlobStore,
+    ServerStore,
+    AdminStore,
+    AsyncDisposable {
   /** `sqlcipher` or `file`. */
   readonly backend: string;
 }

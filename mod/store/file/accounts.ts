@@ -41,11 +41,16 @@ export function accountTables() {
   };
 }
 
-/** Blocks by account. */
+/** Blocks by account, and how many accounts have their record under each setup. */
 export class AccountIndex {
   readonly #blocked = new Map<AccountId, Set<AccountId>>();
+  readonly #bySetup = new Map<number, number>();
 
   constructor(tables: ReturnType<typeof accountTables>) {
+    tables.accounts.onChange = (before, after) => {
+      if (before) this.#countSetup(before.setupId, -1);
+      if (after) this.#countSetup(after.setupId, 1);
+    };
     tables.blocks.onChange = (before, after) => {
       if (before) this.#remove(before);
       if (after) this.#add(after);
@@ -55,6 +60,17 @@ export class AccountIndex {
   /** Whom the account blocks. */
   blockedBy(accountId: AccountId): ReadonlySet<AccountId> {
     return this.#blocked.get(accountId) ?? new Set();
+  }
+
+  /** Accounts whose record was made under the setup. */
+  accountsUnder(setupId: number): number {
+    return this.#bySetup.get(setupId) ?? 0;
+  }
+
+  #countSetup(setupId: number, sign: 1 | -1): void {
+    const accounts = this.accountsUnder(setupId) + sign;
+    if (accounts === 0) this.#bySetup.delete(setupId);
+    else this.#bySetup.set(setupId, accounts);
   }
 
   #add(row: BlockRow): void {

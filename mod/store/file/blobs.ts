@@ -35,6 +35,11 @@ export class BlobIndex {
     return this.#byHash.size;
   }
 
+  /** Hashes of the blobs with a reference. */
+  hashes(): IterableIterator<BlobHash> {
+    return this.#byHash.keys();
+  }
+
   referencesTo(hash: BlobHash): BlobRow[] {
     return [...this.#byHash.get(hash)?.values() ?? []];
   }

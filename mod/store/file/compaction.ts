@@ -45,6 +45,8 @@ export class Compaction {
   readonly #parts: CompactionParts;
   #running: Promise<void> | undefined;
   #stopped = false;
+  /** While above 0 no run begins. */
+  #pauses = 0;
   /** After a failure: not before the active segment has this size. */
   #retryAtBytes = 0;
 
@@ -56,11 +58,25 @@ export class Compaction {
   check(): void {
     const { journal, segmentBytes } = this.#parts;
     const due = journal.active.size >= Math.max(segmentBytes, journal.snapshotBytes, this.#retryAtBytes);
-    if (due && !this.#stopped) this.start();
+    if (due && !this.#stopped && this.#pauses === 0) this.start();
   }
 
-  /** Begins a run unless one is under way; resolves, whatever came of it, when the run has ended. */
+  /** Does `work` while no run is under way or begins: files stay where they are. */
+  async paused<Result>(work: () => Promise<Result>): Promise<Result> {
+    this.#pauses++;
+    try {
+      await this.#running;
+      return await work();
+    } finally {
+      this.#pauses--;
+    }
+  }
+
+  /**
+   * Begins a run unless one is under way or {@link paused}; resolves, whatever came of it, when the run has ended.
+   */
   start(): Promise<void> {
+    if (this.#pauses > 0) return Promise.resolve();
     this.#running ??= this.#run().finally(() => this.#running = undefined);
     return this.#running;
   }

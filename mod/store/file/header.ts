@@ -94,7 +94,10 @@ export function decodeHeader(bytes: Uint8Array): FileHeader | HeaderProblem {
 }
 
 /** The key that `text` means for a store with this header; null when it cannot be of that kind. */
-export function masterKeyOf(text: string, header: FileHeader): Promise<MasterKey | null> {
+export function masterKeyOf(
+  text: string,
+  header: Pick<FileHeader, "keyKind" | "storeId" | "scryptLogN">,
+): Promise<MasterKey | null> {
   const key = parseStoreKey(text);
   if (key.kind !== header.keyKind) return Promise.resolve(null);
   if (key.kind === "raw") return Promise.resolve(key.key);

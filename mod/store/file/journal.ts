@@ -38,8 +38,8 @@ export interface JournalStart {
 
 /** The journal of an open store. One writer at a time: the caller sees to it. */
 export class Journal {
-  readonly files: StoreFiles;
-  readonly #segments: Map<number, Segment>;
+  #files: StoreFiles;
+  #segments: Map<number, Segment>;
   #active: Segment;
   #file: DiskFile;
   #nextBatch: number;
@@ -51,7 +51,7 @@ export class Journal {
   snapshotNumber: number;
 
   constructor(files: StoreFiles, start: JournalStart) {
-    this.files = files;
+    this.#files = files;
     this.#segments = new Map(start.segments.map((segment) => [segment.fileNumber, segment]));
     this.#active = start.segments.at(-1)!;
     this.#file = start.file;
@@ -59,6 +59,11 @@ export class Journal {
     this.#activeFirstBatch = start.firstBatch;
     this.snapshotBytes = start.snapshotBytes;
     this.snapshotNumber = start.snapshotNumber;
+  }
+
+  /** Where the files are, and their key. */
+  get files(): StoreFiles {
+    return this.#files;
   }
 
   /** The segment that is written. */
@@ -152,6 +157,23 @@ export class Journal {
     this.#segments.delete(fileNumber);
     await segment.close();
     await this.files.disk.remove(segment.path);
+  }
+
+  /**
+   * Goes on with other files that hold the same at the same places: what rekey has made. `file` is the write handle
+   * of their last segment. The handles of the former are closed.
+   */
+  async replaceFiles(
+    files: StoreFiles,
+    { segments, file }: { segments: readonly Segment[]; file: DiskFile },
+  ): Promise<void> {
+    const former = [...this.#segments.values()];
+    this.#file.close();
+    this.#files = files;
+    this.#file = file;
+    this.#segments = new Map(segments.map((segment) => [segment.fileNumber, segment]));
+    this.#active = segments.at(-1)!;
+    for (const segment of former) await segment.close();
   }
 
   /** Closes all files. */

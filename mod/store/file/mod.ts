@@ -4,11 +4,14 @@
  * in accounts.ts, sessions.ts, keypackages.ts, queues.ts and blobs.ts, group commit in committer.ts, the files in
  * journal.ts, opening in recovery.ts, snapshots in compaction.ts.
  */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { copy, hex } from "../../base/bytes.ts";
 import { messageOf, QpqError } from "../../base/errors.ts";
 import type { DeviceId } from "../../base/ids.ts";
 import { logger } from "../../base/log.ts";
+import type { AdminStore, OnProgress } from "../admin_store.ts";
+import { Maintenance } from "../maintenance.ts";
+import { EXPORT_BATCH_BYTES, type StoreRow } from "../store_rows.ts";
 import {
   type AccountStore,
   type BlobStore,
@@ -21,17 +24,25 @@ import {
   type Store,
   StoreOpenError,
 } from "../store.ts";
+import { findOldStores, settleSwap } from "../swap.ts";
 import * as accounts from "./accounts.ts";
+import * as admin from "./admin.ts";
 import * as blobs from "./blobs.ts";
 import { Committer } from "./committer.ts";
 import { Compaction } from "./compaction.ts";
+import type { Watch } from "./copy.ts";
 import { type Disk, isDiskFull, isReadOnly, realDisk } from "./disk.ts";
+import { type FoundRow, importRows, walkState } from "./export.ts";
+import { FORMAT_VERSION } from "./header.ts";
+import { checkIntegrity } from "./integrity.ts";
 import type { Journal } from "./journal.ts";
 import * as keyPackages from "./keypackages.ts";
 import * as queues from "./queues.ts";
 import { JOURNAL_FOLDER, openJournal } from "./recovery.ts";
+import { rekeyJournal } from "./rekey.ts";
 import { countAll, findSetups, initSetup, writeMark } from "./server_rows.ts";
 import * as sessions from "./sessions.ts";
+import { snapshotTo, type StoreParts } from "./snapshot.ts";
 import type { State } from "./state.ts";
 
 export { JOURNAL_FOLDER } from "./recovery.ts";
@@ -61,6 +72,7 @@ export async function openFileStore(
   const { disk, segmentBytes, queueEntriesMax } = { ...TUNING, ...tuning };
   const folder = join(options.dataDir, JOURNAL_FOLDER);
   try {
+    await settleSwap(options.dataDir, JOURNAL_FOLDER);
     const { state, journal } = await openJournal(options, disk, { queueEntriesMax });
     const store = new FileStore(state, journal, { segmentBytes, onBatch: options.onBatch });
     await store.tidy();
@@ -98,6 +110,17 @@ function deepCopy<Data>(data: Data): Data {
   return Object.fromEntries(Object.entries(data).map(([name, value]) => [name, deepCopy(value)])) as Data;
 }
 
+/** Bytes done as a share of all there are, rising. */
+function watchOf(signal: AbortSignal, onProgress: OnProgress) {
+  let [done, total] = [0, 0];
+  const onTotal = (bytes: number) => total = bytes;
+  const onBytes: Watch["onBytes"] = (bytes) => {
+    done += bytes;
+    onProgress(Math.min(1, done / total));
+  };
+  return { signal, onTotal, onBytes };
+}
+
 function toEntry({ seq, body }: queues.FoundEntry, payload: Uint8Array): Entry {
   const { kind, entryId, senderAccount, senderDevice, acceptedAt, expiresAt } = body;
   return { seq, kind, entryId, senderAccount, senderDevice, payload, acceptedAt, expiresAt };
@@ -106,12 +129,14 @@ function toEntry({ seq, body }: queues.FoundEntry, payload: Uint8Array): Entry {
 /** An open store. */
 export class FileStore implements Store {
   readonly backend = "file";
-  readonly incarnation: Uint8Array;
-  readonly realmId: string;
+  readonly schemaVersion = FORMAT_VERSION;
   readonly #state: State;
   readonly #journal: Journal;
   readonly #committer: Committer;
   readonly #compaction: Compaction;
+  readonly #maintenance = new Maintenance();
+  /** The files are being encrypted anew: writes wait, and the state is what is on disk. */
+  #rekeying = false;
   readonly #listeners = new Set<(devices: readonly DeviceId[]) => void>();
   /** Fetches that are still reading payloads. */
   readonly #fetches = new Set<Promise<unknown>>();
@@ -126,13 +151,19 @@ export class FileStore implements Store {
     const { segmentBytes, onBatch = () => {} } = options;
     this.#state = state;
     this.#journal = journal;
-    this.incarnation = copy(state.meta.get("incarnation")!.bytes!);
-    this.realmId = hex(state.meta.get("realmId")!.bytes!);
     this.#committer = new Committer(state, journal, {
       onCommitted: (devices) => this.#committed(devices),
       onBatch,
     });
     this.#compaction = new Compaction({ state, journal, committer: this.#committer, segmentBytes });
+  }
+
+  get incarnation(): Uint8Array {
+    return copy(this.#state.meta.get("incarnation")!.bytes!);
+  }
+
+  get realmId(): string {
+    return hex(this.#state.meta.get("realmId")!.bytes!);
   }
 
   /** Queues a verb with copies of its arguments: the caller may use its buffers again at once. */
@@ -145,6 +176,16 @@ export class FileStore implements Store {
     }
     const owned = deepCopy(args);
     return this.#committer.run(() => verb(this.#state, ...owned));
+  }
+
+  /** {@link FileStore.#run} for verbs that change nothing: these need not wait for a change of key. */
+  #look<Args extends unknown[], Result>(
+    verb: (state: State, ...args: Args) => Result,
+    ...args: Args
+  ): Promise<Result> {
+    if (!this.#rekeying || this.#closed) return this.#run(verb, ...args);
+    const owned = deepCopy(args);
+    return Promise.resolve().then(() => verb(this.#state, ...owned));
   }
 
   #committed(devices: readonly DeviceId[]): void {
@@ -161,8 +202,8 @@ export class FileStore implements Store {
 
   createAccount: AccountStore["createAccount"] = (account) => this.#run(accounts.createAccount, account);
   findAccountByName: AccountStore["findAccountByName"] = (userName) =>
-    this.#run(accounts.findAccountByName, userName);
-  findAccount: AccountStore["findAccount"] = (accountId) => this.#run(accounts.findAccount, accountId);
+    this.#look(accounts.findAccountByName, userName);
+  findAccount: AccountStore["findAccount"] = (accountId) => this.#look(accounts.findAccount, accountId);
   changeCredential: AccountStore["changeCredential"] = (change) =>
     this.#run(accounts.changeCredential, change);
   deleteAccount: AccountStore["deleteAccount"] = (accountId) => this.#run(accounts.deleteAccount, accountId);
@@ -172,20 +213,20 @@ export class FileStore implements Store {
     this.#run(accounts.block, { accountId, blocked }, max);
   unblock: AccountStore["unblock"] = (accountId, blocked) =>
     this.#run(accounts.unblock, { accountId, blocked });
-  listBlocks: AccountStore["listBlocks"] = (accountId) => this.#run(accounts.listBlocks, accountId);
+  listBlocks: AccountStore["listBlocks"] = (accountId) => this.#look(accounts.listBlocks, accountId);
   createInvitation: AccountStore["createInvitation"] = (invitation) =>
     this.#run(accounts.createInvitation, invitation);
   hasInvitation: AccountStore["hasInvitation"] = (sha256, now) =>
-    this.#run(accounts.hasInvitation, sha256, now);
+    this.#look(accounts.hasInvitation, sha256, now);
 
   createSession: SessionStore["createSession"] = (session) => this.#run(sessions.createSession, session);
-  findSession: SessionStore["findSession"] = (sessionId) => this.#run(sessions.findSession, sessionId);
+  findSession: SessionStore["findSession"] = (sessionId) => this.#look(sessions.findSession, sessionId);
   touchSession: SessionStore["touchSession"] = (sessionId, now) =>
     this.#run(sessions.touchSession, sessionId, now);
   endSession: SessionStore["endSession"] = (sessionId) => this.#run(sessions.endSession, sessionId);
   expireSessions: SessionStore["expireSessions"] = (idleBefore, createdBefore, limit) =>
     this.#run(sessions.expireSessions, { idleBefore, createdBefore, limit });
-  listDevices: SessionStore["listDevices"] = (accountId) => this.#run(sessions.listDevices, accountId);
+  listDevices: SessionStore["listDevices"] = (accountId) => this.#look(sessions.listDevices, accountId);
   signDevice: SessionStore["signDevice"] = (accountId, deviceId, signature) =>
     this.#run(sessions.signDevice, { accountId, deviceId }, signature);
   revokeDevice: SessionStore["revokeDevice"] = (accountId, deviceId, notice, now) =>
@@ -196,7 +237,7 @@ export class FileStore implements Store {
   uploadKeyPackages: KeyPackageStore["uploadKeyPackages"] = (upload) =>
     this.#run(keyPackages.uploadKeyPackages, upload);
   countKeyPackages: KeyPackageStore["countKeyPackages"] = (deviceId, now) =>
-    this.#run(keyPackages.countKeyPackages, deviceId, now);
+    this.#look(keyPackages.countKeyPackages, deviceId, now);
   claimKeyPackages: KeyPackageStore["claimKeyPackages"] = (claim) =>
     this.#run(keyPackages.claimKeyPackages, claim);
   expireKeyPackages: KeyPackageStore["expireKeyPackages"] = (now, limit) =>
@@ -205,7 +246,7 @@ export class FileStore implements Store {
   enqueue: QueueStore["enqueue"] = (message) => this.#run(queues.enqueue, message);
 
   fetchAfter: QueueStore["fetchAfter"] = async (fetch) => {
-    const first = this.#run(queues.findEntries, fetch);
+    const first = this.#look(queues.findEntries, fetch);
     const answer = this.#readFound(fetch, first);
     this.#fetches.add(answer);
     try {
@@ -230,11 +271,12 @@ export class FileStore implements Store {
   }
 
   #findAgain(fetch: Parameters<QueueStore["fetchAfter"]>[0]) {
+    if (this.#rekeying) return Promise.resolve(queues.findEntries(this.#state, fetch));
     return this.#committer.run(() => queues.findEntries(this.#state, fetch));
   }
 
   ack: QueueStore["ack"] = (deviceId, through) => this.#run(queues.ack, deviceId, through);
-  cursor: QueueStore["cursor"] = (deviceId) => this.#run(queues.cursorOf, deviceId);
+  cursor: QueueStore["cursor"] = (deviceId) => this.#look(queues.cursorOf, deviceId);
   expireEntries: QueueStore["expireEntries"] = (now, limit) => this.#run(queues.expireEntries, now, limit);
   expireMessageIds: QueueStore["expireMessageIds"] = (before, limit) =>
     this.#run(queues.expireMessageIds, before, limit);
@@ -248,19 +290,89 @@ export class FileStore implements Store {
 
   putBlobReference: BlobStore["putBlobReference"] = (reference) =>
     this.#run(blobs.putBlobReference, reference);
-  findBlob: BlobStore["findBlob"] = (hash, now) => this.#run(blobs.findBlob, hash, now);
+  findBlob: BlobStore["findBlob"] = (hash, now) => this.#look(blobs.findBlob, hash, now);
   deleteBlobReference: BlobStore["deleteBlobReference"] = (hash, owner) =>
     this.#run(blobs.deleteBlobReference, hash, owner);
   expireBlobs: BlobStore["expireBlobs"] = (now, limit) => this.#run(blobs.expireBlobs, now, limit);
-  unreferencedBlobs: BlobStore["unreferencedBlobs"] = (hashes) => this.#run(blobs.unreferencedBlobs, hashes);
+  unreferencedBlobs: BlobStore["unreferencedBlobs"] = (hashes) => this.#look(blobs.unreferencedBlobs, hashes);
 
-  opaqueSetups: ServerStore["opaqueSetups"] = () => this.#run(findSetups);
+  opaqueSetups: ServerStore["opaqueSetups"] = () => this.#look(findSetups);
   initOpaqueSetup: ServerStore["initOpaqueSetup"] = (setup) => this.#run(initSetup, setup);
   writeMark: ServerStore["writeMark"] = (now) => this.#run(writeMark, now);
-  counts: ServerStore["counts"] = () => this.#run(countAll);
+  counts: ServerStore["counts"] = () => this.#look(countAll);
 
   diskBytes(): Promise<number> {
-    return this.#run(() => this.#journal.diskBytes);
+    return this.#look(() => this.#journal.diskBytes);
+  }
+
+  listAccounts: AdminStore["listAccounts"] = (page) => this.#look(admin.listAccounts, page);
+  accountsBySetup: AdminStore["accountsBySetup"] = () => this.#look(admin.accountsBySetup);
+  addOpaqueSetup: AdminStore["addOpaqueSetup"] = (setup) => this.#run(admin.addOpaqueSetup, setup);
+  retireOpaqueSetup: AdminStore["retireOpaqueSetup"] = (retire) => this.#run(admin.retireOpaqueSetup, retire);
+  topQueues: AdminStore["topQueues"] = (limit) => this.#look(admin.topQueues, limit);
+  purgeQueue: AdminStore["purgeQueue"] = (deviceId) => this.#run(queues.purgeQueue, deviceId);
+  listBlobs: AdminStore["listBlobs"] = (page) => this.#look(admin.listBlobs, page);
+  markRestored: AdminStore["markRestored"] = () => this.#run(admin.markRestored);
+  importRows: AdminStore["importRows"] = (rows) => this.#run(importRows, rows);
+
+  get #parts(): StoreParts {
+    return {
+      state: this.#state,
+      journal: this.#journal,
+      committer: this.#committer,
+      compaction: this.#compaction,
+    };
+  }
+
+  snapshotTo: AdminStore["snapshotTo"] = (folder, onProgress) =>
+    this.#maintenance.run({ name: "a snapshot", onProgress }, (signal) => {
+      return snapshotTo(this.#parts, folder, watchOf(signal, onProgress));
+    });
+
+  checkIntegrity: AdminStore["checkIntegrity"] = (onProgress) =>
+    this.#maintenance.run({ name: "an integrity check", onProgress }, (signal) => {
+      return checkIntegrity(this.#parts, watchOf(signal, onProgress));
+    });
+
+  rekey: AdminStore["rekey"] = (key, onProgress) =>
+    this.#maintenance.run({ name: "a change of key", onProgress }, (signal) => {
+      const rekey = () => rekeyJournal(this.#parts, key, watchOf(signal, onProgress));
+      return this.#compaction.paused(() =>
+        this.#committer.alone(async () => {
+          this.#rekeying = true;
+          try {
+            return await rekey();
+          } finally {
+            this.#rekeying = false;
+          }
+        })
+      );
+    });
+
+  oldStores(): Promise<string[]> {
+    return findOldStores(dirname(this.#journal.files.folder), JOURNAL_FOLDER);
+  }
+
+  async *exportRows(): AsyncGenerator<StoreRow[]> {
+    const walk = walkState(this.#state);
+    for (let batch: FoundRow[] = [], bytes = 0;;) {
+      const { value, done } = walk.next();
+      if (!done) {
+        batch.push(value);
+        bytes += 200 + (value.body?.length ?? 0);
+        if (bytes < EXPORT_BATCH_BYTES) continue;
+      }
+      yield await this.#withPayloads(batch);
+      if (done) return;
+      [batch, bytes] = [[], 0];
+    }
+  }
+
+  async #withPayloads(found: readonly FoundRow[]): Promise<StoreRow[]> {
+    const payloads = await this.#journal.readPayloads(found.flatMap(({ body }) => body ? [body] : []));
+    if (!payloads) throw new QpqError("storeUnavailable", "Cannot export a store that is being written");
+    let next = 0;
+    return found.map(({ row, body }) => body ? { ...row, bytes: payloads[next++]! } : deepCopy(row));
   }
 
   /** Writes a snapshot and deletes what it makes superfluous, now. Resolves whatever came of it. */
@@ -279,6 +391,7 @@ export class FileStore implements Store {
 
   close(): Promise<void> {
     this.#closed ??= (async () => {
+      await this.#maintenance.stop();
       await this.#compaction.stop();
       await this.#committer.idle();
       await Promise.allSettled(this.#fetches);

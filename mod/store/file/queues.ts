@@ -27,6 +27,16 @@ const STATUS_OF = new Map(
   (Object.keys(STATUS_LETTERS) as RecipientStatus[]).map((status) => [STATUS_LETTERS[status], status]),
 );
 
+/** The statuses as a row keeps them. */
+export function lettersOf(statuses: readonly RecipientStatus[]): string {
+  return statuses.map((status) => STATUS_LETTERS[status]).join("");
+}
+
+/** The statuses that a row keeps. */
+export function statusesOf(letters: string): RecipientStatus[] {
+  return [...letters].map((letter) => STATUS_OF.get(letter)!);
+}
+
 type EnqueueResult = Awaited<ReturnType<QueueStore["enqueue"]>>;
 
 /** See {@link QueueStore.enqueue}. */
@@ -46,7 +56,7 @@ function replay(state: State, message: NewMessage): EnqueueResult | undefined {
   return {
     status: "accepted",
     replayed: true,
-    recipients: [...row.recipients].map((letter) => STATUS_OF.get(letter)!),
+    recipients: statusesOf(row.recipients),
     acceptedAt: row.acceptedAt,
     expiresAt: row.expiresAt,
   };
@@ -143,7 +153,7 @@ function remember(state: State, message: NewMessage, recipients: readonly Recipi
     messageId,
     senderDevice,
     requestSha256: message.requestSha256,
-    recipients: recipients.map((status) => STATUS_LETTERS[status]).join(""),
+    recipients: lettersOf(recipients),
     acceptedAt: message.now,
     expiresAt: message.expiresAt,
   });
@@ -284,6 +294,19 @@ export function expireEntries(state: State, now: number, limit: number): number 
     state.put(state.queues.queues, withDropped(state.queues.queues.get(entry.deviceId)!, entry.seq));
   }
   return expired.length;
+}
+
+/** See AdminStore.purgeQueue. */
+export function purgeQueue(state: State, deviceId: DeviceId): number | null {
+  const queue = activeDevice(state, deviceId) && state.queues.queues.get(deviceId);
+  if (!queue) return null;
+  const entries = [...state.queueIndex.list(deviceId).after(0)];
+  if (entries.length === 0) return 0;
+  for (const entry of entries) removeEntry(state, entry);
+  const droppedThrough = queue.nextSeq - 1;
+  const droppedCount = queue.droppedCount + entries.length;
+  state.put(state.queues.queues, { ...queue, droppedThrough, droppedCount });
+  return entries.length;
 }
 
 /** See {@link QueueStore.expireMessageIds}. */

@@ -93,6 +93,11 @@ export class Segment {
     return read;
   }
 
+  /** Opens the handle now, so that reads go on when the file's name becomes another's. */
+  async hold(): Promise<void> {
+    await this.read(0, 0);
+  }
+
   /** Closes the handle when the reads under way have ended. */
   async close(): Promise<void> {
     await this.#turn;

@@ -76,6 +76,11 @@ export class Table<Row extends object> implements AnyTable {
     return this.#keyOf(row);
   }
 
+  /** The row with the fields of this table and no others. */
+  pick(row: Row): Row {
+    return Object.fromEntries(this.#columns.map(([name]) => [name, row[name]])) as Row;
+  }
+
   /** Throws TypeError for a row that could not be written: better now than when it takes a whole batch with it. */
   check(row: Row): void {
     for (const [name, column] of this.#columns) {

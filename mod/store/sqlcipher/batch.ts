@@ -7,6 +7,7 @@ import { type Connection, sqliteCode } from "./connection.ts";
 import { readMessage } from "./message_codec.ts";
 import { READ_VERBS } from "./verb_names.ts";
 import { prepareVerbs, type VerbSet } from "./verbs.ts";
+import type { StoreCounts } from "../store.ts";
 import type { Call, Failure, Outcome } from "./wire.ts";
 
 const readVerbs: ReadonlySet<string> = new Set(READ_VERBS);
@@ -23,9 +24,11 @@ export interface BatchResult {
 
 /** The worker's only user of the database. */
 export class BatchRunner {
-  readonly #reopen: () => Connection;
+  #reopen: () => Connection;
   #connection: Connection | undefined;
   #set: VerbSet;
+  /** Called when the connection was given up after an error. */
+  onLost: () => void = () => {};
 
   constructor(connection: Connection, reopen: () => Connection) {
     this.#reopen = reopen;
@@ -36,6 +39,24 @@ export class BatchRunner {
   /** Who the store is. */
   identity(): { incarnation: Uint8Array; realmId: string } {
     return this.#set.server.identity();
+  }
+
+  /** Numbers for gauges. */
+  counts(): StoreCounts {
+    this.#connected();
+    return this.#set.verbs.counts();
+  }
+
+  /** The connection, opened again if it was lost. Between two batches no transaction is open. */
+  get connection(): Connection {
+    return this.#connected();
+  }
+
+  /** Goes on with another connection after {@link close}; `reopen` opens it again after an error. */
+  use(connection: Connection, reopen: () => Connection): void {
+    this.#reopen = reopen;
+    this.#connection = connection;
+    this.#set = prepareVerbs(connection);
   }
 
   /** Runs all calls; what they wrote is on disk when this returns. */
@@ -115,6 +136,7 @@ export class BatchRunner {
     }
     this.#connection = undefined;
     connection.close();
+    this.onLost();
   }
 
   #connected(): Connection {
@@ -139,7 +161,8 @@ export class BatchRunner {
   }
 }
 
-function failureOf(error: unknown): Failure {
+/** What a verb's error is to the caller. */
+export function failureOf(error: unknown): Failure {
   const full = sqliteCode(error) === "SQLITE_FULL";
   return {
     code: full ? "storeFull" : "storeUnavailable",

@@ -6,13 +6,15 @@ import { assert } from "../../base/assert.ts";
 import { QpqError } from "../../base/errors.ts";
 import type { NewMessage } from "../store.ts";
 import { MessageWriter } from "./message_codec.ts";
-import type { VerbName } from "./verb_names.ts";
+import { READ_VERBS, type VerbName } from "./verb_names.ts";
 import type { Call, Outcome, Request, Response } from "./wire.ts";
 
 /** Calls in one transaction at most. */
 const BATCH_CALLS_MAX = 512;
 /** A batch that holds so many bytes of messages takes no further call. */
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
+
+const readVerbs: ReadonlySet<string> = new Set(READ_VERBS);
 
 type Done = Extract<Response, { type: "done" }>;
 
@@ -27,6 +29,8 @@ interface Batch {
   readonly calls: Call[];
   readonly waiting: Waiting[];
   readonly messages: MessageWriter;
+  /** Called when it is settled. */
+  readonly whenSettled: (() => void)[];
 }
 
 /** Calls on their way to and from the worker. */
@@ -35,6 +39,8 @@ export class Batcher {
   readonly #onEnqueued: (devices: readonly string[]) => void;
   readonly #onBatch: (verbs: number, seconds: number) => void;
   readonly #queue: Batch[] = [];
+  /** Batches with calls that may write, while these are held back. */
+  #held: Batch[] | undefined;
   #inFlight: Batch | undefined;
   #sentAt = 0;
   #scheduled = false;
@@ -58,7 +64,7 @@ export class Batcher {
   call(verb: VerbName, args: readonly unknown[]): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (this.#failure) throw this.#failure;
-      const batch = this.#gathering();
+      const batch = this.#gathering(this.#held && !readVerbs.has(verb) ? this.#held : this.#queue);
       if (verb === "enqueue") {
         const message = args[0] as NewMessage;
         batch.calls.push({ verb, args: batch.messages.write(message) });
@@ -71,12 +77,12 @@ export class Batcher {
     });
   }
 
-  #gathering(): Batch {
-    const last = this.#queue.at(-1);
+  #gathering(queue: Batch[]): Batch {
+    const last = queue.at(-1);
     if (last && last.calls.length < BATCH_CALLS_MAX && last.messages.length < BATCH_BYTES_MAX) return last;
-    const batch = { calls: [], waiting: [], messages: new MessageWriter(this.#spare) };
+    const batch = { calls: [], waiting: [], messages: new MessageWriter(this.#spare), whenSettled: [] };
     this.#spare = undefined;
-    this.#queue.push(batch);
+    queue.push(batch);
     return batch;
   }
 
@@ -112,22 +118,46 @@ export class Batcher {
     if (done.messages.byteLength <= BATCH_BYTES_MAX) this.#spare = done.messages;
     this.#sendNext();
     for (const [index, waiting] of batch.waiting.entries()) settleOne(waiting, done.outcomes[index]!);
+    for (const resolve of batch.whenSettled) resolve();
     if (done.enqueued.length > 0) this.#onEnqueued(done.enqueued);
+  }
+
+  /** From now on calls that may write wait; resolves when those made before are settled. */
+  async holdWrites(): Promise<void> {
+    this.#held = [];
+    const last = this.#queue.at(-1) ?? this.#inFlight;
+    if (last) await new Promise<void>((resolve) => last.whenSettled.push(resolve));
+  }
+
+  /** The calls that were held back go on, in their order. */
+  releaseWrites(): void {
+    this.#queue.push(...this.#held ?? []);
+    this.#held = undefined;
+    this.#schedule();
   }
 
   /** Rejects everything now and from now on. */
   fail(failure: QpqError): void {
     this.#failure = failure;
-    const batches = this.#inFlight ? [this.#inFlight, ...this.#queue] : this.#queue.slice();
+    const batches = [...this.#inFlight ? [this.#inFlight] : [], ...this.#queue, ...this.#held ?? []];
     this.#inFlight = undefined;
     this.#queue.length = 0;
-    for (const batch of batches) for (const { reject } of batch.waiting) reject(failure);
+    if (this.#held) this.#held.length = 0;
+    for (const { waiting, whenSettled } of batches) {
+      for (const { reject } of waiting) reject(failure);
+      for (const resolve of whenSettled) resolve();
+    }
     for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  /** Takes no further calls. */
+  refuse(failure: QpqError): void {
+    this.#failure ??= failure;
   }
 
   /** Takes no further calls; resolves when those accepted are settled. */
   async finish(failure: QpqError): Promise<void> {
-    this.#failure = failure;
+    this.refuse(failure);
     if (!this.#inFlight && this.#queue.every((batch) => batch.calls.length === 0)) return;
     await new Promise<void>((resolve) => this.#idle.push(resolve));
   }

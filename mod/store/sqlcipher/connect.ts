@@ -3,19 +3,28 @@ import { parseStoreKey } from "../key.ts";
 import { Connection } from "./connection.ts";
 import { MIGRATIONS } from "./schema.ts";
 
+/** `EXCLUSIVE`: nobody else may open the file. `NORMAL`: a second connection may read it. */
+export type Locking = "EXCLUSIVE" | "NORMAL";
+
+/** A checkpoint is made when the WAL has so many pages (16 MiB): pages written again and again are moved once. */
+export const CHECKPOINT_PAGES = 4096;
+
+/** The text of a key in SQL. */
+export function keyLiteral(key: string): string {
+  const parsed = parseStoreKey(key);
+  if (parsed.kind === "raw") return `"x'${parsed.key.toHex()}'"`;
+  return `'${parsed.kind === "passphrase" ? parsed.passphrase.replaceAll("'", "''") : ""}'`;
+}
+
 /** A connection that has been given its key, and nothing is known about. */
-export function connect(path: string, key: string): Connection {
+export function connect(path: string, key: string, locking: Locking = "EXCLUSIVE"): Connection {
   const connection = new Connection(path);
   try {
     // Messages about keys that do not fit would go to stderr.
     connection.exec("PRAGMA cipher_log_level = NONE");
-    const parsed = parseStoreKey(key);
-    if (parsed.kind === "raw") connection.exec(`PRAGMA key = "x'${parsed.key.toHex()}'"`);
-    if (parsed.kind === "passphrase") {
-      connection.exec(`PRAGMA key = '${parsed.passphrase.replaceAll("'", "''")}'`);
-    }
-    // One server for each store, and no shared-memory file beside it.
-    connection.exec("PRAGMA locking_mode = EXCLUSIVE");
+    if (key !== "") connection.exec(`PRAGMA key = ${keyLiteral(key)}`);
+    // EXCLUSIVE: one server for each store, and no shared-memory file beside it.
+    connection.exec(`PRAGMA locking_mode = ${locking}`);
     return connection;
   } catch (error) {
     connection.close();
@@ -34,9 +43,9 @@ const SETTINGS: readonly string[] = [
   "journal_mode = WAL",
   // fsync of the WAL at each COMMIT: the reply to a client is sent after.
   "synchronous = FULL",
-  // A checkpoint each 16 MiB: pages written again and again are moved once. Nothing reads beside us, so it always
-  // completes and the WAL starts over; a single large transaction is all that can make it longer for a while.
-  "wal_autocheckpoint = 4096",
+  // Nothing reads beside us, so a checkpoint always completes and the WAL starts over; a single large transaction is
+  // all that can make it longer for a while.
+  `wal_autocheckpoint = ${CHECKPOINT_PAGES}`,
   "journal_size_limit = 67108864",
   "cache_size = -65536",
   "temp_store = MEMORY",

@@ -76,6 +76,16 @@ export class Connection {
     }
   }
 
+  /** All rows of a statement that is run once in a while. */
+  rows<Row>(sql: string, params: Params = []): Row[] {
+    const statement = this.#database.prepare(sql);
+    try {
+      return statement.all(params as NativeParams) as Row[];
+    } finally {
+      statement.close();
+    }
+  }
+
   /** Starts a transaction that may write. */
   begin(): void {
     this.#begin ??= this.#database.prepare("BEGIN IMMEDIATE", { persistent: true });

@@ -25,7 +25,7 @@ interface SweptMessage {
 }
 
 /** One byte for each recipient in `statuses`; the order may only be appended to. */
-const STATUSES: readonly RecipientStatus[] = ["ok", "unknownDevice", "queueFull", "blocked"];
+export const STATUSES: readonly RecipientStatus[] = ["ok", "unknownDevice", "queueFull", "blocked"];
 /** After so many messages of devices beyond their maximum, twice as many rows are looked at. */
 const SWEEP_STEP = 64;
 

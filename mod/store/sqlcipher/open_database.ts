@@ -7,7 +7,7 @@ import { messageOf } from "../../base/errors.ts";
 import { isNoSpace } from "../folder_lock.ts";
 import { parseStoreKey } from "../key.ts";
 import { type OpenOptions, StoreOpenError, type StoreOpenProblem } from "../store.ts";
-import { configure, connect, migrate } from "./connect.ts";
+import { configure, connect, type Locking, migrate } from "./connect.ts";
 import { type Connection, sqliteCode } from "./connection.ts";
 import { createDatabase, exists } from "./create_database.ts";
 import { fileIsOfKey, PAGE_BYTES } from "./page_key.ts";
@@ -18,9 +18,11 @@ export const DATABASE_NAME = "qpq.db";
 
 const RESTORE = "Restore a backup into an empty data folder (qpq-server backup restore)";
 
-/** An open, migrated database, and how to open it again after the connection was lost. */
+/** An open, migrated database, where it is, the key that fitted, and how to open it again. */
 export interface OpenedDatabase {
   readonly connection: Connection;
+  readonly path: string;
+  readonly key: string;
   readonly reopen: () => Connection;
 }
 
@@ -40,14 +42,19 @@ export function openDatabase(options: OpenOptions): OpenedDatabase {
       connection.close();
       throw error;
     }
-    return { connection, reopen: () => reopen(path, key) };
+    return { connection, path, key, reopen: () => reopenDatabase({ path, key, locking: "EXCLUSIVE" }) };
   } catch (error) {
     throw error instanceof StoreOpenError ? error : openError(path, error);
   }
 }
 
-function reopen(path: string, key: string): Connection {
-  const connection = connect(path, key);
+/** Opens the database again, after the connection was lost or to lock it otherwise. */
+export function reopenDatabase({ path, key, locking }: {
+  path: string;
+  key: string;
+  locking: Locking;
+}): Connection {
+  const connection = connect(path, key, locking);
   try {
     configure(connection);
     return connection;

@@ -197,6 +197,18 @@ export class Queues {
     return this.#guards.expire(before, limit);
   }
 
+  /** See AdminStore.purgeQueue. */
+  purge(deviceId: DeviceId): number | null {
+    const queue = this.#ledger.queue(deviceId);
+    if (!queue) return null;
+    const count = this.#payloads.deleteThrough(queue, queue.nextSeq);
+    if (count === 0) return 0;
+    queue.droppedThrough = Math.max(queue.droppedThrough, queue.nextSeq - 1);
+    queue.droppedCount += count;
+    this.#ledger.queueChanged(queue);
+    return count;
+  }
+
   /** Deletes all entries of a queue that is being dropped. */
   empty(queue: Queue): void {
     this.#payloads.deleteThrough(queue, queue.nextSeq);

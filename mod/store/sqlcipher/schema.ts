@@ -228,4 +228,26 @@ CREATE TABLE blob_owners (
   bytes INTEGER NOT NULL
 ) STRICT;
 `,
+  `
+-- How many accounts have their record under each setup: a gauge, so it must not be counted each time.
+CREATE TABLE setup_accounts (
+  setup_id INTEGER PRIMARY KEY,
+  accounts INTEGER NOT NULL
+) STRICT;
+INSERT INTO setup_accounts (setup_id, accounts)
+  SELECT setup_id, count(*) FROM accounts WHERE setup_id IS NOT NULL GROUP BY setup_id;
+CREATE TRIGGER accounts_inserted AFTER INSERT ON accounts WHEN new.setup_id IS NOT NULL BEGIN
+  INSERT INTO setup_accounts (setup_id, accounts) VALUES (new.setup_id, 1)
+    ON CONFLICT (setup_id) DO UPDATE SET accounts = accounts + 1;
+END;
+CREATE TRIGGER accounts_moved AFTER UPDATE OF setup_id ON accounts WHEN old.setup_id IS NOT new.setup_id BEGIN
+  UPDATE setup_accounts SET accounts = accounts - 1 WHERE setup_id = old.setup_id;
+  INSERT INTO setup_accounts (setup_id, accounts) SELECT new.setup_id, 1 WHERE new.setup_id IS NOT NULL
+    ON CONFLICT (setup_id) DO UPDATE SET accounts = accounts + 1;
+END;
+CREATE INDEX accounts_by_setup ON accounts (setup_id, user_name) WHERE setup_id IS NOT NULL;
+`,
 ];
+
+/** Number of the newest migration. */
+export const SCHEMA_VERSION = MIGRATIONS.length;

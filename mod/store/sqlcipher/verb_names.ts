@@ -1,5 +1,12 @@
 /** Names of all verbs, apart from what runs them: the network's thread does not load the database. */
 import type { Store } from "../store.ts";
+import type { ExportPage, ExportPosition } from "./export_rows.ts";
+
+/** The store as its worker sees it. */
+export interface InnerStore extends Store {
+  /** One page of exportRows. */
+  exportPage(position: ExportPosition | null): Promise<ExportPage>;
+}
 
 /** Verbs that only read: a batch of them needs no transaction. */
 export const READ_VERBS = [
@@ -16,7 +23,12 @@ export const READ_VERBS = [
   "unreferencedBlobs",
   "opaqueSetups",
   "counts",
-] as const satisfies readonly (keyof Store)[];
+  "listAccounts",
+  "accountsBySetup",
+  "topQueues",
+  "listBlobs",
+  "exportPage",
+] as const satisfies readonly (keyof InnerStore)[];
 
 /** Verbs that may write. */
 export const WRITE_VERBS = [
@@ -47,7 +59,12 @@ export const WRITE_VERBS = [
   "expireBlobs",
   "initOpaqueSetup",
   "writeMark",
-] as const satisfies readonly (keyof Store)[];
+  "addOpaqueSetup",
+  "retireOpaqueSetup",
+  "purgeQueue",
+  "markRestored",
+  "importRows",
+] as const satisfies readonly (keyof InnerStore)[];
 
 /** Name of a verb. */
 export type VerbName = typeof READ_VERBS[number] | typeof WRITE_VERBS[number];

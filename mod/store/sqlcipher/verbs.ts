@@ -1,20 +1,23 @@
 /** All verbs of the store inside the worker, by name; synchronous, on one connection, in whatever transaction is open. */
-import type { Store } from "../store.ts";
 import { Accounts } from "./accounts.ts";
+import { Admin } from "./admin.ts";
 import { Blobs } from "./blobs.ts";
 import type { Connection } from "./connection.ts";
 import { Devices } from "./devices.ts";
+import { exportPage } from "./export_rows.ts";
+import { Importer } from "./import_rows.ts";
 import { KeyPackages } from "./key_packages.ts";
 import { Ledger } from "./ledger.ts";
 import { type IncomingMessage, Queues } from "./queues.ts";
 import { ServerState } from "./server_state.ts";
-import type { VerbName } from "./verb_names.ts";
+import type { InnerStore, VerbName } from "./verb_names.ts";
 
-type Arguments<Name extends VerbName> = Name extends "enqueue" ? [IncomingMessage] : Parameters<Store[Name]>;
+type Arguments<Name extends VerbName> = Name extends "enqueue" ? [IncomingMessage]
+  : Parameters<InnerStore[Name]>;
 
 /** Each verb as a function that returns at once. */
 export type Verbs = {
-  readonly [Name in VerbName]: (...args: Arguments<Name>) => Awaited<ReturnType<Store[Name]>>;
+  readonly [Name in VerbName]: (...args: Arguments<Name>) => Awaited<ReturnType<InnerStore[Name]>>;
 };
 
 /** The verbs on a connection, with what they keep in memory. */
@@ -33,6 +36,8 @@ export function prepareVerbs(connection: Connection): VerbSet {
   const blobs = new Blobs(connection, ledger);
   const accounts = new Accounts(connection, { ledger, devices, blobs });
   const server = new ServerState(connection, ledger);
+  const admin = new Admin(connection, ledger);
+  const importer = new Importer(connection, ledger);
   const verbs: Verbs = {
     createAccount: (account) => accounts.createAccount(account),
     findAccountByName: (userName) => accounts.findAccountByName(userName),
@@ -76,6 +81,16 @@ export function prepareVerbs(connection: Connection): VerbSet {
     initOpaqueSetup: (setup) => server.initOpaqueSetup(setup),
     counts: () => server.counts(),
     writeMark: (now) => server.writeMark(now),
+    listAccounts: (page) => admin.listAccounts(page),
+    accountsBySetup: () => admin.accountsBySetup(),
+    addOpaqueSetup: (setup) => admin.addOpaqueSetup(setup),
+    retireOpaqueSetup: (retire) => admin.retireOpaqueSetup(retire),
+    topQueues: (limit) => admin.topQueues(limit),
+    purgeQueue: (deviceId) => queues.purge(deviceId),
+    listBlobs: (page) => admin.listBlobs(page),
+    markRestored: () => admin.markRestored(),
+    exportPage: (position) => exportPage(connection, position),
+    importRows: (rows) => importer.importRows(rows),
   };
   return { verbs, ledger, server };
 }

@@ -1,6 +1,7 @@
 /** What goes between the thread that serves the network and the worker that owns the database. */
 import type { ErrorCode } from "../../base/errors.ts";
 import type { OpenOptions, StoreOpenProblem } from "../store.ts";
+import type { Reencryption } from "./reencrypt.ts";
 import type { VerbName } from "./verb_names.ts";
 
 /** A verb to run. */
@@ -14,7 +15,19 @@ export interface Call {
 export type Request =
   | { readonly type: "open"; readonly options: OpenOptions }
   | { readonly type: "batch"; readonly calls: readonly Call[]; readonly messages: ArrayBuffer }
-  | { readonly type: "close" };
+  | { readonly type: "close" }
+  | { readonly type: "task"; readonly task: Task }
+  | { readonly type: "abort"; readonly reason: string };
+
+/** Long work, one at a time; batches go on beside it. The first five are for the worker that has the store open. */
+export type Task =
+  | { readonly name: "copyTo"; readonly target: string }
+  | { readonly name: "key" }
+  | { readonly name: "share" }
+  | { readonly name: "unshare" }
+  | { readonly name: "swap"; readonly key: string }
+  | { readonly name: "reencrypt"; readonly work: Reencryption }
+  | { readonly name: "check"; readonly path: string; readonly key: string };
 
 /** Why a verb failed. */
 export interface Failure {
@@ -42,4 +55,7 @@ export type Response =
     /** The request's buffer, to be used again. */
     readonly messages: ArrayBuffer;
   }
-  | { readonly type: "closed"; readonly failure: string | null };
+  | { readonly type: "closed"; readonly failure: string | null }
+  | { readonly type: "progress"; readonly share: number }
+  | { readonly type: "taskDone"; readonly value: unknown }
+  | { readonly type: "taskFailed"; readonly failure: Failure };

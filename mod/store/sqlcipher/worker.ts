@@ -1,22 +1,43 @@
-/** Entry point of the worker that owns the database: neither fsync nor page encryption stops the network's thread. */
+/**
+ * Entry point of the worker that owns the database: neither fsync nor page encryption stops the network's thread. A
+ * second such worker, without a store of its own, does what takes long with another connection (long_task.ts).
+ */
 /// <reference lib="deno.worker" />
 import { messageOf } from "../../base/errors.ts";
 import { StoreOpenError } from "../store.ts";
 import { BatchRunner } from "./batch.ts";
+import { LongTask } from "./long_task.ts";
 import { openDatabase } from "./open_database.ts";
+import { Upkeep } from "./upkeep.ts";
 import type { Outcome, Request, Response } from "./wire.ts";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 let runner: BatchRunner | undefined;
+let upkeep: Upkeep | undefined;
+const longTask = new LongTask((response) => answer(response));
 
 scope.onmessage = (event: MessageEvent<Request>) => {
   const request = event.data;
-  if (request.type === "open") return answer(open(request.options));
-  if (request.type === "close") return answer(close());
-  const { calls, messages } = request;
+  switch (request.type) {
+    case "open":
+      return answer(open(request.options));
+    case "close":
+      return answer(close());
+    case "task":
+      return longTask.begin(request.task, upkeep);
+    case "abort":
+      return longTask.abort(request.reason, upkeep);
+    case "batch":
+      if (longTask.swapping) return void longTask.swapping.then(() => runBatch(request));
+      return runBatch(request);
+  }
+};
+
+function runBatch({ calls, messages }: Extract<Request, { type: "batch" }>): void {
   const { outcomes, enqueued } = runner!.run(calls, messages);
   answer({ type: "done", outcomes, enqueued, messages }, [messages, ...packPayloads(outcomes)]);
-};
+  upkeep!.afterBatch();
+}
 
 function answer(response: Response, transfer: Transferable[] = []): void {
   scope.postMessage(response, transfer);
@@ -24,8 +45,9 @@ function answer(response: Response, transfer: Transferable[] = []): void {
 
 function open(options: Parameters<typeof openDatabase>[0]): Response {
   try {
-    const { connection, reopen } = openDatabase(options);
+    const { connection, path, key, reopen } = openDatabase(options);
     runner = new BatchRunner(connection, reopen);
+    upkeep = new Upkeep(runner, { dataDir: options.dataDir, path, key });
     return { type: "opened", ...runner.identity() };
   } catch (error) {
     if (error instanceof StoreOpenError) {
@@ -38,7 +60,7 @@ function open(options: Parameters<typeof openDatabase>[0]): Response {
 
 function close(): Response {
   try {
-    runner?.close();
+    upkeep?.close();
     return { type: "closed", failure: null };
   } catch (error) {
     return { type: "closed", failure: messageOf(error) };
