@@ -28,7 +28,7 @@ const input: TerminalInput = {
 
 function columns(): number {
   try {
-    return Math.max(20, Deno.consoleSize().columns);
+    return Math.max(20, Deno.consoleSize().columns || 80); // 0: a terminal that does not know
   } catch {
     return 80;
   }

@@ -50,6 +50,19 @@ export class ClientWorld implements AsyncDisposable {
     return join(this.folder.path, `state-${user}`);
   }
 
+  /** The server ends and comes back at the same address. */
+  async restart(between: () => Promise<void> = () => Promise.resolve()): Promise<void> {
+    const { dataDir, port } = this.server;
+    await this.server.end("SIGTERM");
+    await between();
+    this.server = await ServerProcess.start({ dataDir, port });
+  }
+
+  /** The server comes back with the same store, a new CA and a new certificate. */
+  restartWithNewCertificate(): Promise<void> {
+    return this.restart(() => Deno.remove(join(this.server.dataDir, "tls"), { recursive: true }));
+  }
+
   /** The client's words as they are. */
   client(words: readonly string[], run: ClientRun = {}): Program {
     const terminal = run.on === "terminal";

@@ -52,7 +52,7 @@ export function addAccount(client: Command, terminal: Terminal): void {
     );
   client.command("invite").description("make an invitation: whoever has it may register one account")
     .option("--hours <n>", "how long it is valid (default: what the server says)")
-    .addHelpText("after", example(terminal, "invite --hours 24"))
+    .addHelpText("after", example(terminal, "invite --hours 24 --auth-token-file data/secrets/auth-token"))
     .action((options: InviteOptions, command: Command) =>
       runCommand(terminal, command, (context) => invite(context, options))
     );

@@ -44,6 +44,8 @@ function remedyForRefusal(error: QpqError, program: string): string | undefined 
     case "deviceConflict":
     case "alreadyLoggedIn":
       return "Use a state folder of its own for each account and device: --state FOLDER";
+    case "invitationsOff":
+      return "Where only holders of the access token may invite, give it (--auth-token-file FILE); else ask the operator";
     case "userNameInvalid":
       return ERRORS.userNameInvalid.text;
     default:

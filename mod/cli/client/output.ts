@@ -40,7 +40,7 @@ export function oneLine(text: string): string {
 
 /** Text of others; further lines stand under the first, `indent` wide, so that none looks like a line of ours. */
 export function indented(text: string, indent: number): string {
-  return printableText(text).split(/\r?\n/).join("\n" + " ".repeat(indent));
+  return printableText(text.replaceAll("\r\n", "\n")).replaceAll("\n", "\n" + " ".repeat(indent));
 }
 
 /** Rows in columns, the first row is the heading. */

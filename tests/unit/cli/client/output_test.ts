@@ -10,7 +10,7 @@ import {
 
 Deno.test("what others wrote cannot act on the terminal or look like a line of ours", () => {
   assert.equal(oneLine("a\x1b[31mb\nc\u202ed"), "a\ufffd[31mb c\ufffdd");
-  assert.equal(indented("one\n12:00 bob: two\x07", 4), "one\n    12:00 bob: two\ufffd");
+  assert.equal(indented("one\n12:00 bob: two\x07\r\n", 4), "one\n    12:00 bob: two\ufffd\n    ");
 });
 
 Deno.test("table() aligns wide characters", () => {
