@@ -207,6 +207,11 @@ export class Blobs {
     return removed;
   }
 
+  /** See {@link BlobFiles.keepDeleted}. */
+  keepDeleted(): () => Promise<void> {
+    return this.#files.keepDeleted();
+  }
+
   /** For the start: removes files that nothing refers to, as a crash may leave them. Returns how many. */
   async removeOrphans(): Promise<number> {
     let removed = 0;
