@@ -1,12 +1,14 @@
 /** The running server as operations see it. */
 import { Counter, Gauge } from "prom-client";
+import type { OpaqueSetups } from "../auth/setups.ts";
 import type { AccessToken, AccessTokens } from "../auth/tokens.ts";
 import type { Clock } from "../base/clock.ts";
 import { hideInLogs, logger, parseFilter, setLogFilter } from "../base/log.ts";
 import { messageOf } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import type { JsonObject } from "../admin/control.ts";
-import type { LimitUse, LiveServer, ReloadReport } from "../admin/operations_live.ts";
+import { AdminError } from "../admin/operations_error.ts";
+import type { LimitUse, LiveServer, LiveVitals, ReloadReport } from "../admin/operations_live.ts";
 import { dropEndedTokens } from "../admin/rotate_auth_token.ts";
 import { lastRotation, readRotations, ROTATED_KEYS, type RotatedKey } from "../admin/rotate_history.ts";
 import type { Expiry } from "../delivery/expiry.ts";
@@ -16,6 +18,7 @@ import { fingerprintText } from "../transport/fingerprint.ts";
 import type { Listener } from "../transport/transport.ts";
 import type { Certificates } from "./certificates.ts";
 import type { ServerContext } from "./context.ts";
+import { liveAccounts, RunningStoreKey } from "./live_accounts.ts";
 import { readiness } from "./readiness.ts";
 import { Reloader, type ReloadParts } from "./reload.ts";
 
@@ -31,12 +34,19 @@ export interface LiveParts {
   readonly settings: ReloadParts["live"];
   readonly load: ReloadParts["load"];
   readonly tokens: AccessTokens;
+  readonly setups: OpaqueSetups;
   readonly secrets: readonly string[];
+  /** Text of the key that the store is under. */
+  readonly storeKey: string;
+  /** Aborts when the server is being stopped. */
+  readonly stopping: AbortSignal;
 }
 
 /** Implements what operations ask of a running server. */
 export class LiveAdmin implements LiveServer, Disposable {
   readonly certificates: Certificates;
+  readonly accounts: LiveServer["accounts"];
+  readonly storeKey: RunningStoreKey;
   readonly #context: ServerContext;
   readonly #parts: LiveParts;
   readonly #reloader: Reloader;
@@ -50,6 +60,8 @@ export class LiveAdmin implements LiveServer, Disposable {
     this.#context = context;
     this.#parts = parts;
     this.certificates = context.certificates;
+    this.accounts = liveAccounts(context, parts.setups);
+    this.storeKey = new RunningStoreKey(parts.settings, parts.storeKey);
     this.#secrets = new Set(parts.secrets);
     this.#figures = new AdminMetrics(context.metrics, context.clock);
     this.#startedAt = context.clock.now();
@@ -118,6 +130,7 @@ export class LiveAdmin implements LiveServer, Disposable {
   }
 
   drain(begin: boolean): void {
+    if (!this.#parts.listener.accepting) throw new AdminError("The server is shutting down");
     this.#context.draining = begin;
     if (begin) this.#context.delivery.drain();
     else this.#context.delivery.endDrain();
@@ -165,6 +178,27 @@ export class LiveAdmin implements LiveServer, Disposable {
     // A reload must not take what was rotated for a change of the configuration.
     if (authToken) settings.replace({ ...settings.current, authToken: { ...authToken, lines } });
     await this.#parts.tokens.replace(tokens);
+  }
+
+  vitals(): LiveVitals {
+    const { registry } = this.#context;
+    return {
+      udpBufferBytes: this.#parts.listener.udpBufferBytes ?? null,
+      connections: registry.count,
+      connectionsFromOneAddress: registry.countFromBusiest,
+    };
+  }
+
+  async configurationProblems(): Promise<readonly string[]> {
+    return await this.#reloader.problems();
+  }
+
+  keepDeletedBlobs(): () => Promise<void> {
+    return this.#context.blobs.keepDeleted();
+  }
+
+  get stopping(): AbortSignal {
+    return this.#parts.stopping;
   }
 
   rotated(key: RotatedKey): void {

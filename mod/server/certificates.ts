@@ -10,7 +10,6 @@ import { KeyedMutex } from "../base/keyed_mutex.ts";
 import { logger } from "../base/log.ts";
 import type { LiveCertificates } from "../admin/operations_live.ts";
 import {
-  CertificateError,
   installNext,
   isOwnLeaf,
   makeMissing,
@@ -269,5 +268,3 @@ async function readNext(dataDir: string): Promise<CertificateInfo | null> {
     return null;
   }
 }
-
-export { CertificateError };

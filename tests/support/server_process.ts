@@ -62,7 +62,7 @@ export class ServerProcess implements Reachable, AsyncDisposable {
       throw error;
     });
     listening.promise.catch(() => {});
-    const accessToken = (await Deno.readTextFile(join(dataDir, "secrets", "auth-token"))).trim();
+    const accessToken = (await Deno.readTextFile(join(dataDir, "secrets", "auth-token"))).split("\n")[0]!;
     const pem = await Deno.readTextFile(join(dataDir, "tls", "server.pem"));
     const fingerprint = fingerprintText(inspectCertificate(pem).leafSha256);
     return new ServerProcess(child, port, dataDir, accessToken, fingerprint, { lines, ended });

@@ -10,6 +10,8 @@ export interface TestServerOptions {
   /** Flags by name, as on the command line: `{ "limits-devices-max": "2" }`. */
   readonly flags?: Readonly<Record<string, string>>;
   readonly clock?: Clock;
+  /** Called between the durable changes of administrative operations. */
+  readonly step?: (name: string) => Promise<void>;
   /** Use this data folder and leave it there. Default: a temporary one. */
   readonly dataDir?: string;
 }
@@ -39,15 +41,19 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     "drain-timeout": "2s",
     ...options.flags,
   };
-  const { settings } = load({ env: {}, flags, readFile: diskFile });
-  const server = await startServer(settings, options.clock ? { clock: options.clock } : {});
+  const loadAgain = () => load({ env: {}, flags, readFile: diskFile });
+  const server = await startServer(loadAgain().settings, {
+    load: loadAgain,
+    ...(options.clock ? { clock: options.clock } : {}),
+    ...(options.step ? { step: options.step } : {}),
+  });
   const read = (...path: string[]) => Deno.readTextFile(join(dataDir, ...path));
   return {
     server,
     hostname: "127.0.0.1",
     port: server.address.port,
     dataDir,
-    accessToken: (await read("secrets", "auth-token")).trim(),
+    accessToken: (await read("secrets", "auth-token")).split("\n")[0]!,
     caPem: await read("tls", "ca.pem"),
     fingerprint: server.fingerprint,
     stop: () => server.stop(),
