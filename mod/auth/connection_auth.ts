@@ -13,6 +13,11 @@ export interface Login {
   readonly sessionId: SessionId;
   /** The account key has signed this device. */
   deviceSigned: boolean;
+  /**
+   * This login answered `reregister`: the next change of password on this connection renews the record under the
+   * newest setup, for the client's own password, and ends nothing.
+   */
+  renewsRecord: boolean;
   /** Until then (monotonic ms) the password counts as just proven; 0 after a Resume. */
   readonly freshUntil: number;
   /** When the session was made. */

@@ -1,6 +1,6 @@
 /**
  * LoginStart, LoginFinish, Resume. Until a key is proven there is one answer, `loginFailed`, for whatever is
- * wrong, and the same work is done for it: an unknown user is answered under the newest setup with as many
+ * wrong, and the same work is done for it: an unknown user is answered under the oldest setup in use with as many
  * store reads, an unknown session costs as many signature checks as a wrong signature.
  */
 import { type Bytes, concat, equalConstantTime, fromHex, utf8 } from "../base/bytes.ts";
@@ -126,10 +126,11 @@ export class Logins {
       const setup = found && offered.includes(found.credential.suiteId)
         ? await setups.find(found.credential.setupId)
         : null;
-      // Without its setup a record is useless: such an account is answered like an unknown one.
-      const account = setup ? found : null;
+      // Without its setup, or under a retired one, a record is useless: such an account is answered like an unknown one.
+      const usable = setup?.retiredAt === null ? setup : null;
+      const account = usable ? found : null;
       const suiteId = account?.credential.suiteId ?? SUITE_RISTRETTO255;
-      const secret = (setup ?? setups.newest()).secret;
+      const secret = (usable ?? setups.oldest()).secret;
       const record = account?.credential.record ?? null;
       const { state, ke2 } = await pool.loginStart({
         suiteId,
@@ -168,12 +169,14 @@ export class Logins {
     events.onPasswordProven(event);
     const { account, ...session } = await this.#createSession(proven, request);
     const now = clock.now();
+    const reregister = account.credential.setupId !== this.#deps.setups.newest().setupId;
     auth.login = {
       accountId: account.accountId,
       deviceId: request.deviceId,
       deviceKey: request.deviceKey,
       sessionId: session.sessionId,
       deviceSigned: session.deviceSigned,
+      renewsRecord: reregister,
       freshUntil: clock.monotonic() + FRESH_LOGIN_MS,
       createdAt: now,
       touchedAt: now,
@@ -184,7 +187,7 @@ export class Logins {
       accountId: account.accountId,
       accountKey: account.accountKey,
       wrappedAccountKey: account.credential.wrappedAccountKey,
-      reregister: account.credential.setupId !== this.#deps.setups.newest().setupId,
+      reregister,
     };
   }
 
@@ -260,6 +263,7 @@ export class Logins {
         deviceKey,
         sessionId,
         deviceSigned,
+        renewsRecord: false,
         freshUntil: 0,
         createdAt,
         touchedAt,

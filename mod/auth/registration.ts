@@ -4,7 +4,7 @@ import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import { type AccountId, randomId } from "../base/ids.ts";
 import { normaliseUserName } from "../base/user_name.ts";
-import type { AccountStore, Credential } from "../store/store.ts";
+import type { AccountStore, Credential, OpaqueSetup } from "../store/store.ts";
 import {
   type AuthEvents,
   type ConnectionAuth,
@@ -139,20 +139,26 @@ export class Registration {
     return this.#start(auth, { work, userName: account.userName, request: request.request });
   }
 
-  /** Stores the new record and wrapped account key together, and ends the account's other sessions. */
+  /**
+   * Stores the new record and wrapped account key together, and ends the account's other sessions. The first one after
+   * a login that answered `reregister` ends none: the client moves the same password to the newest setup.
+   */
   async changePasswordFinish(auth: ConnectionAuth, request: ChangePasswordFinish): Promise<void> {
-    const { accountId, sessionId } = requireLogin(auth);
+    const login = requireLogin(auth);
+    const { accountId, sessionId } = login;
     checkKeys(request);
     const work = this.#deps.pending.take(auth, request.handle, "passwordChange");
     if (!work || work.accountId !== accountId) throw unknownHandle();
     const credential = await this.#credential(work, request);
+    const renewal = login.renewsRecord;
+    login.renewsRecord = false;
     const changed = await this.#deps.store.changeCredential({
       accountId,
       credential,
-      keepSession: sessionId,
+      keepSession: renewal ? "all" : sessionId,
     });
     if (!changed) throw new QpqError("notFound", "Cannot change the password: the account is gone");
-    this.#deps.events.onSessionsEnded({ accountId, except: sessionId });
+    if (!renewal) this.#deps.events.onSessionsEnded({ accountId, except: sessionId });
   }
 
   async #start(
@@ -160,7 +166,7 @@ export class Registration {
     input: { work: RecordWork; userName: string; request: Uint8Array },
   ): Promise<RecordStarted> {
     const { work, userName, request } = input;
-    const setup = await this.#setup(work.setupId);
+    const { secret: setup } = await this.#setup(work.setupId);
     const { handle, answer } = await this.#deps.pending.begin(auth, async () => {
       const { suiteId } = work;
       const response = await this.#deps.pool.registrationResponse({ suiteId, setup, userName, request });
@@ -175,14 +181,16 @@ export class Registration {
     { record, wrappedAccountKey }: { record: Uint8Array; wrappedAccountKey: Uint8Array },
   ): Promise<Credential> {
     const { suiteId, setupId } = work;
-    await this.#deps.pool.checkRecord({ suiteId, setup: await this.#setup(setupId), record });
+    const setup = await this.#setup(setupId);
+    if (setup.retiredAt !== null) throw unknownHandle(); // since the exchange was begun: the record would be useless
+    await this.#deps.pool.checkRecord({ suiteId, setup: setup.secret, record });
     return { suiteId, setupId, record, wrappedAccountKey };
   }
 
-  async #setup(setupId: number): Promise<Uint8Array> {
+  async #setup(setupId: number): Promise<OpaqueSetup> {
     const setup = await this.#deps.setups.find(setupId);
     assert(setup, `OPAQUE setup ${setupId} went away within an exchange`);
-    return setup.secret;
+    return setup;
   }
 }
 

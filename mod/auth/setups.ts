@@ -1,6 +1,6 @@
 /**
  * OPAQUE server setups: the first one is made at the first start; later ones come from a rotation. Records
- * only work with the setup that they were made under; new ones are made under the newest.
+ * only work with the setup that they were made under, while that is not retired; new ones are made under the newest.
  */
 import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
@@ -41,7 +41,15 @@ export class OpaqueSetups {
     return setup;
   }
 
-  /** The setup that a record was made under; null when it is gone. Reads the store again when it is not known. */
+  /**
+   * The setup under which unknown names are answered. Where the OPRF seed was kept it does not matter which; after a
+   * change of the seed the answers for unknown names must go on like those for accounts that have not logged in.
+   */
+  oldest(): OpaqueSetup {
+    return this.#setups.find((candidate) => candidate.retiredAt === null) ?? this.newest();
+  }
+
+  /** The setup that a record was made under, retired or not; null when it is gone. Reads the store again when it is not known. */
   async find(setupId: number): Promise<OpaqueSetup | null> {
     const known = () => this.#setups.find((setup) => setup.setupId === setupId) ?? null;
     if (!known()) await this.refresh();

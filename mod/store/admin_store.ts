@@ -24,6 +24,20 @@ export interface AccountSummary {
   readonly setupId: number;
 }
 
+/** A device that is not revoked, as a list shows it, with what waits in its queue. */
+export interface DeviceSummary {
+  readonly deviceId: DeviceId;
+  readonly accountId: AccountId;
+  readonly userName: string;
+  readonly name: string;
+  /** The account key has signed it. */
+  readonly signed: boolean;
+  readonly createdAt: number;
+  readonly lastSeenAt: number;
+  readonly entries: number;
+  readonly bytes: number;
+}
+
 /** A delivery queue as a list shows it. */
 export interface QueueSummary {
   readonly deviceId: DeviceId;
@@ -76,6 +90,8 @@ export interface AdminStore {
     | { status: "inUse"; accounts: number; names: string[] }
     | { status: "newest" | "unknown" }
   >;
+  /** Devices whose id begins with `prefix` (hex digits), in order of their ids, without revoked ones. */
+  findDevices(find: { prefix: string; limit: number }): Promise<DeviceSummary[]>;
   /** The fullest queues that hold anything, most entries first. Looks at every queue. */
   topQueues(limit: number): Promise<QueueSummary[]>;
   /** Deletes all entries of a queue and returns how many; they count as dropped. Null: no such device. */

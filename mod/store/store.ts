@@ -63,9 +63,12 @@ export interface AccountStore {
   findAccountByName(userName: string): Promise<Account | null>;
   /** The account; null when there is none or it was deleted. */
   findAccount(accountId: AccountId): Promise<Account | null>;
-  /** Replaces the credential and ends every session of the account but `keepSession`. False: no such account. */
+  /**
+   * Replaces the credential and ends every session of the account but `keepSession`; none with `all`. False: no such
+   * account.
+   */
   changeCredential(
-    change: { accountId: AccountId; credential: Credential; keepSession: SessionId | null },
+    change: { accountId: AccountId; credential: Credential; keepSession: SessionId | "all" | null },
   ): Promise<boolean>;
   /**
    * Deletes the account with its devices, queues, KeyPackages, sessions, blocks and blob references; the name

@@ -170,13 +170,13 @@ export function findAccount(state: State, accountId: AccountId): Account | null 
 /** See {@link AccountStore.changeCredential}. */
 export function changeCredential(
   state: State,
-  change: { accountId: AccountId; credential: Credential; keepSession: SessionId | null },
+  change: { accountId: AccountId; credential: Credential; keepSession: SessionId | "all" | null },
 ): boolean {
   const { accounts } = state.accounts;
   const row = accounts.get(change.accountId);
   if (!row) return false;
   state.put(accounts, { ...row, ...credentialFields(change.credential) });
-  endSessionsOf(state, change.accountId, change.keepSession);
+  if (change.keepSession !== "all") endSessionsOf(state, change.accountId, change.keepSession);
   return true;
 }
 

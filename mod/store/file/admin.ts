@@ -1,7 +1,7 @@
 /** What operators do to the store, in memory: verbs of {@link AdminStore} that are one transaction. */
 import { copy, randomBytes } from "../../base/bytes.ts";
 import type { BlobHash } from "../../base/ids.ts";
-import type { AccountSummary, AdminStore, QueueSummary } from "../admin_store.ts";
+import type { AccountSummary, AdminStore, DeviceSummary, QueueSummary } from "../admin_store.ts";
 import type { OpaqueSetup } from "../store.ts";
 import type { AccountRow } from "./rows.ts";
 import type { State } from "./state.ts";
@@ -65,6 +65,32 @@ export function retireOpaqueSetup(
   if (names.length > 0 && !force) return { status: "inUse", accounts: names.length, names: named };
   if (setup.retiredAt === null) state.put(state.setups, { ...setup, retiredAt: now });
   return { status: "retired", lockedOut: names.length, names: named };
+}
+
+/** See {@link AdminStore.findDevices}. */
+export function findDevices(
+  state: State,
+  { prefix, limit }: { prefix: string; limit: number },
+): DeviceSummary[] {
+  return [...state.sessions.devices.rows()]
+    .filter((row) => !row.revoked && row.deviceId.startsWith(prefix))
+    .sort((a, b) => a.deviceId < b.deviceId ? -1 : 1)
+    .slice(0, limit)
+    .map((row) => {
+      const { deviceId, accountId, name, createdAt, lastSeenAt } = row;
+      const list = state.queueIndex.list(deviceId);
+      return {
+        deviceId,
+        accountId,
+        userName: state.accounts.accounts.get(accountId)!.userName,
+        name,
+        signed: row.accountSignature !== null,
+        createdAt,
+        lastSeenAt,
+        entries: list.length,
+        bytes: list.load.bytes,
+      };
+    });
 }
 
 /** See {@link AdminStore.topQueues}. */

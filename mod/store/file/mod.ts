@@ -309,6 +309,7 @@ export class FileStore implements Store {
   accountsBySetup: AdminStore["accountsBySetup"] = () => this.#look(admin.accountsBySetup);
   addOpaqueSetup: AdminStore["addOpaqueSetup"] = (setup) => this.#run(admin.addOpaqueSetup, setup);
   retireOpaqueSetup: AdminStore["retireOpaqueSetup"] = (retire) => this.#run(admin.retireOpaqueSetup, retire);
+  findDevices: AdminStore["findDevices"] = (find) => this.#look(admin.findDevices, find);
   topQueues: AdminStore["topQueues"] = (limit) => this.#look(admin.topQueues, limit);
   purgeQueue: AdminStore["purgeQueue"] = (deviceId) => this.#run(queues.purgeQueue, deviceId);
   listBlobs: AdminStore["listBlobs"] = (page) => this.#look(admin.listBlobs, page);

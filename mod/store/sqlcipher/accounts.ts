@@ -161,12 +161,12 @@ export class Accounts {
   }
 
   changeCredential(
-    change: { accountId: AccountId; credential: Credential; keepSession: SessionId | null },
+    change: { accountId: AccountId; credential: Credential; keepSession: SessionId | "all" | null },
   ): boolean {
     const row = this.#row(change.accountId);
     if (!row) return false;
     this.#setCredentialOf(row.id, change.credential);
-    this.#devices.endSessionsOf(row.id, change.keepSession);
+    if (change.keepSession !== "all") this.#devices.endSessionsOf(row.id, change.keepSession);
     return true;
   }
 

@@ -1,7 +1,7 @@
 /** The verbs of AdminStore inside the worker that are one transaction; see admin_store.ts for what they promise. */
 import { hex, randomBytes } from "../../base/bytes.ts";
-import { type BlobHash, idOf } from "../../base/ids.ts";
-import type { AccountSummary, AdminStore, QueueSummary } from "../admin_store.ts";
+import { type BlobHash, ID_BYTES, idOf } from "../../base/ids.ts";
+import type { AccountSummary, AdminStore, DeviceSummary, QueueSummary } from "../admin_store.ts";
 import type { OpaqueSetup } from "../store.ts";
 import type { Connection } from "./connection.ts";
 import type { Ledger } from "./ledger.ts";
@@ -26,6 +26,18 @@ interface QueueRow {
   oldest: number | null;
 }
 
+interface DeviceRow {
+  device_id: Uint8Array;
+  account_id: Uint8Array;
+  user_name: string;
+  name: string;
+  signed: number;
+  created_at: number;
+  last_seen_at: number;
+  depth: number;
+  bytes: number;
+}
+
 type RetireResult = Awaited<ReturnType<AdminStore["retireOpaqueSetup"]>>;
 
 const ACCOUNTS_SQL = `SELECT a.account_id, a.user_name, a.created_at, a.enabled, a.setup_id,
@@ -40,6 +52,11 @@ const QUEUES_SQL = `SELECT d.device_id, a.account_id, a.user_name, q.depth, q.by
      ORDER BY e.seq LIMIT 1) AS oldest
   FROM (SELECT device, depth, bytes FROM queues WHERE depth > 0 ORDER BY depth DESC LIMIT ?) q
   JOIN devices d ON d.id = q.device JOIN accounts a ON a.id = d.account ORDER BY q.depth DESC`;
+
+const DEVICES_SQL = `SELECT d.device_id, a.account_id, a.user_name, d.name, d.created_at, d.last_seen_at,
+    d.account_signature IS NOT NULL AS signed, ifnull(q.depth, 0) AS depth, ifnull(q.bytes, 0) AS bytes
+  FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN queues q ON q.device = d.id
+  WHERE d.device_id BETWEEN ? AND ? AND d.revoked = 0 ORDER BY d.device_id LIMIT ?`;
 
 /** What a restore deletes. */
 const RESTORED_SQL = ["key_packages", "key_package_lows", "sessions", "guards", "message_ids"]
@@ -106,6 +123,22 @@ export class Admin {
       [now, setupId],
     );
     return { status: "retired", lockedOut: accounts, names };
+  }
+
+  findDevices({ prefix, limit }: { prefix: string; limit: number }): DeviceSummary[] {
+    this.#ledger.flush();
+    const bound = (digit: string) => Uint8Array.fromHex(prefix.padEnd(2 * ID_BYTES, digit));
+    return this.#connection.rows<DeviceRow>(DEVICES_SQL, [bound("0"), bound("f"), limit]).map((row) => ({
+      deviceId: idOf(row.device_id),
+      accountId: idOf(row.account_id),
+      userName: row.user_name,
+      name: row.name,
+      signed: row.signed === 1,
+      createdAt: row.created_at,
+      lastSeenAt: row.last_seen_at,
+      entries: row.depth,
+      bytes: row.bytes,
+    }));
   }
 
   topQueues(limit: number): QueueSummary[] {

@@ -25,6 +25,7 @@ export const READ_VERBS = [
   "counts",
   "listAccounts",
   "accountsBySetup",
+  "findDevices",
   "topQueues",
   "listBlobs",
   "exportPage",

@@ -85,6 +85,7 @@ export function prepareVerbs(connection: Connection): VerbSet {
     accountsBySetup: () => admin.accountsBySetup(),
     addOpaqueSetup: (setup) => admin.addOpaqueSetup(setup),
     retireOpaqueSetup: (retire) => admin.retireOpaqueSetup(retire),
+    findDevices: (find) => admin.findDevices(find),
     topQueues: (limit) => admin.topQueues(limit),
     purgeQueue: (deviceId) => queues.purge(deviceId),
     listBlobs: (page) => admin.listBlobs(page),

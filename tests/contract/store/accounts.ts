@@ -160,6 +160,18 @@ export function accountContract(test: ContractTest): void {
     assert.equal(await world.store.changeCredential({ ...change, accountId: randomId() }), false);
   });
 
+  test("changeCredential() ends no session when all are kept", async (world) => {
+    const person = await world.person();
+    const other = await world.device(person);
+    const credential = newCredential({ setupId: 2 });
+    const change = { accountId: person.accountId, credential, keepSession: "all" as const };
+    assert.equal(await world.store.changeCredential(change), true);
+    assert.deepEqual(plain(await world.store.findAccount(person.accountId))?.credential, credential);
+    for (const { sessionId } of [person, other]) {
+      assert.equal((await world.store.findSession(sessionId))?.ended, false);
+    }
+  });
+
   test("deleteAccount() drops all that the account has and reserves the name", async (world) => {
     const person = await world.signed(await world.person());
     const second = await world.device(person);

@@ -147,6 +147,30 @@ export function deviceContract(test: ContractTest): void {
     assert.equal((await world.store.findSession(others[1]!.sessionId))?.ended, true);
   });
 
+  test("findDevices() finds by the beginning of an id, across accounts, without revoked ones", async (world) => {
+    const first = await world.signed(await world.person());
+    const second = await world.device(first);
+    const stranger = await world.person();
+    await world.send(stranger, [first]);
+    const find = (prefix: string, limit = 10) => world.store.findDevices({ prefix, limit });
+    const [found, ...others] = await find(first.deviceId);
+    assert.equal(others.length, 0);
+    assert.equal(found!.accountId, first.accountId);
+    assert.equal(found!.userName, (await world.store.findAccount(first.accountId))!.userName);
+    assert.equal(found!.signed, true);
+    assert.ok(found!.entries > 0 && found!.bytes > 0);
+    const all = [first, second, stranger].map(({ deviceId }) => deviceId).sort();
+    assert.deepEqual((await find("")).map(({ deviceId }) => deviceId), all);
+    assert.deepEqual((await find("", 2)).map(({ deviceId }) => deviceId), all.slice(0, 2));
+    const odd = stranger.deviceId.slice(0, 7);
+    assert.deepEqual(
+      (await find(odd)).map(({ deviceId }) => deviceId),
+      all.filter((id) => id.startsWith(odd)),
+    );
+    await world.store.revokeDevice(first.accountId, first.deviceId, world.notice(), world.now);
+    assert.deepEqual(await find(first.deviceId), []);
+  });
+
   test("listDevices() names the devices that are not revoked, oldest first", async (world) => {
     const first = await world.person();
     world.now += 1;

@@ -32,7 +32,7 @@ Deno.test("OpaqueSetups.open() makes a setup at the first start only, and logs t
   }
 });
 
-Deno.test("newest() is the newest setup that is not retired", async () => {
+Deno.test("newest() and oldest() are setups that are not retired", async () => {
   const setup = (setupId: number, retiredAt: number | null) => {
     return { setupId, suiteId: 1, secret: new Uint8Array(128), createdAt: setupId, retiredAt };
   };
@@ -44,6 +44,6 @@ Deno.test("newest() is the newest setup that is not retired", async () => {
   await using pool = await OpaquePool.open({ workers: 1, pendingMax: 4 });
   const setups = await OpaqueSetups.open({ store, pool, clock: new FakeClock() });
   assert.equal(setups.newest().setupId, 3);
-  // Records of a retired setup still log in.
+  assert.equal(setups.oldest().setupId, 2);
   assert.equal((await setups.find(1))?.setupId, 1);
 });
