@@ -10,12 +10,13 @@
  * What changes something goes to the audit log by itself, unless its input has `dryRun: true`.
  */
 import type { Clock } from "../base/clock.ts";
+import type { DeviceId } from "../base/ids.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Settings } from "../config/options.ts";
-import type { Store } from "../store/store.ts";
+import type { ServerNotice, Store } from "../store/store.ts";
 import { AuditLog } from "./audit.ts";
 import type { JsonObject, Progress } from "./control.ts";
-import { AdminError } from "./operations_error.ts";
+import { AdminBusyError, AdminError } from "./operations_error.ts";
 import type { LiveServer } from "./operations_live.ts";
 
 export type { JsonObject, Progress } from "./control.ts";
@@ -30,6 +31,10 @@ export interface AdminContext {
   readonly settings: Settings;
   /** The store; that of a stopped server is opened at the first call. */
   store(): Promise<Store>;
+  /** Text of the key that the store is under, one of the lines of db_key. Never printed. */
+  storeKey(): Promise<string>;
+  /** What a device's revocation puts into the queues of the account's others. */
+  deviceRevokedNotice(deviceId: DeviceId): ServerNotice;
   /** The running server; null on a stopped one. */
   readonly server: LiveServer | null;
   /** To be awaited after each durable change: a place between two of them, where tests end the process. */
@@ -42,6 +47,8 @@ export interface Operation {
   readonly name: string;
   /** Without a server: `refused`; `reads` looks at the folder; `changes` holds it meanwhile, as a server does. */
   readonly whenStopped: "refused" | "reads" | "changes";
+  /** Without a server: can do without a data folder. */
+  readonly withoutFolder?: boolean;
   /** Goes to the audit log. */
   readonly audited: boolean;
   /** Keys of the input that no log may hold. */
@@ -75,7 +82,7 @@ export class OperationRunner {
     const other = alone === undefined ? undefined : this.#running.get(alone);
     if (other) {
       const since = new Date(other.since).toISOString();
-      throw new AdminError(
+      throw new AdminBusyError(
         `Cannot ${name} while "${other.name}" is running (since ${since}); wait for its end`,
       );
     }

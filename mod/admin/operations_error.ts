@@ -4,3 +4,8 @@
 export class AdminError extends Error {
   override name = "AdminError";
 }
+
+/** Something else is under way that excludes it: nothing was begun, and it may be tried again later. */
+export class AdminBusyError extends AdminError {
+  override name = "AdminBusyError";
+}

@@ -33,6 +33,14 @@ export class InputReader {
     return value;
   }
 
+  /** A list of texts; null when it is not there. */
+  texts(key: string): string[] | null {
+    const value = this.#take(key);
+    if (value === undefined || value === null) return null;
+    if (Array.isArray(value) && value.every((each) => typeof each === "string")) return value as string[];
+    throw new AdminError(`${key} must be a list of texts`);
+  }
+
   /** A whole number; `otherwise` when it is not there. */
   number(key: string, bounds: { min: number; max: number; otherwise: number }): number {
     const value = this.#take(key) ?? bounds.otherwise;

@@ -1,5 +1,7 @@
 /** What operations need of a running server; mod/server/admin_handlers.ts implements it. */
+import type { SessionsEnded } from "../auth/connection_auth.ts";
 import type { AccessToken } from "../auth/tokens.ts";
+import type { BlobHash } from "../base/ids.ts";
 import type { JsonObject } from "./control.ts";
 import type { RotatedKey } from "./rotate_history.ts";
 import type { CertificateInfo } from "../transport/tls.ts";
@@ -48,6 +50,33 @@ export interface LiveCertificates {
   exclusively<T>(work: () => Promise<T>): Promise<T>;
 }
 
+/** What follows, in the running server, from changes of accounts in the store. */
+export interface LiveAccounts {
+  /** Closes the connections of these sessions. */
+  sessionsEnded(ended: SessionsEnded): void;
+  /** Removes the files of blobs that nobody refers to any more. */
+  removeBlobs(hashes: readonly BlobHash[]): Promise<void>;
+  /** The store's OPAQUE setups have changed. */
+  refreshOpaqueSetups(): Promise<void>;
+}
+
+/** The key that the running server's store is under. */
+export interface LiveStoreKey {
+  /** Text of the key. Never printed. */
+  readonly current: string;
+  /** The store is under `key` now; `lines` are what db_key has. A reload takes neither for a change. */
+  replaced(key: string, lines: readonly string[]): void;
+}
+
+/** Figures of the running server that doctor judges. */
+export interface LiveVitals {
+  /** UDP receive buffer that the kernel gave; null where it does not tell. */
+  readonly udpBufferBytes: number | null;
+  readonly connections: number;
+  /** Connections of the address (IPv6: /64) that has most. */
+  readonly connectionsFromOneAddress: number;
+}
+
 /** The running server. */
 export interface LiveServer {
   /** Everything that `status` shows. */
@@ -69,6 +98,15 @@ export interface LiveServer {
   /** Exactly these admit from now on; connections that are there stay. */
   replaceTokens(tokens: readonly AccessToken[]): Promise<void>;
   readonly certificates: LiveCertificates;
+  readonly accounts: LiveAccounts;
+  readonly storeKey: LiveStoreKey;
+  vitals(): LiveVitals;
+  /** What a reload would refuse, in words; empty when it would work. */
+  configurationProblems(): Promise<readonly string[]>;
+  /** Files of blobs deleted from now on are kept until the returned function is called: see BlobFiles.keepDeleted. */
+  keepDeletedBlobs(): () => Promise<void>;
+  /** Aborts when the server is being stopped: long work that can be done again ends. */
+  readonly stopping: AbortSignal;
   /** A rotation was finished: for log and metrics. */
   rotated(key: RotatedKey): void;
 }

@@ -3,8 +3,7 @@ import { systemClock } from "../base/clock.ts";
 import { exists } from "../base/files.ts";
 import type { Settings } from "../config/options.ts";
 import { type FolderLock, lockFolder } from "../store/folder_lock.ts";
-import { openStore } from "../store/open.ts";
-import type { Store } from "../store/store.ts";
+import { openStoreTellingKey, type StoreAndKey } from "../store/open.ts";
 import {
   type AdminContext,
   AdminError,
@@ -15,8 +14,9 @@ import {
   type Progress,
 } from "./operations.ts";
 
-/** What a test may put in. */
+/** What is not administration's own, and what a test may put in. */
 export interface StoppedOptions {
+  readonly deviceRevokedNotice: AdminContext["deviceRevokedNotice"];
   readonly step?: AdminContext["step"];
 }
 
@@ -26,7 +26,7 @@ export async function runStopped(
   call: { settings: Settings; input: JsonObject; progress?: Progress } & StoppedOptions,
 ): Promise<JsonObject> {
   const { settings } = call;
-  if (!await exists(settings.dataDir)) {
+  if (!operation.withoutFolder && !await exists(settings.dataDir)) {
     throw new AdminError(
       `There is no data folder ${settings.dataDir}: start the server or run 'qpq-server init', or set data_dir (QPQ_DATA_DIR)`,
     );
@@ -37,7 +37,9 @@ export async function runStopped(
     via: "stopped",
     clock: systemClock,
     settings,
-    store: () => folder.store(),
+    store: async () => (await folder.store()).store,
+    storeKey: async () => (await folder.store()).key,
+    deviceRevokedNotice: call.deviceRevokedNotice,
     server: null,
     step: call.step ?? noStep,
   };
@@ -50,7 +52,7 @@ class StoppedFolder implements AsyncDisposable {
   readonly #settings: Settings;
   readonly #hold: boolean;
   #lock: FolderLock | null = null;
-  #store: Promise<Store> | null = null;
+  #store: Promise<StoreAndKey> | null = null;
 
   constructor(settings: Settings, hold: boolean) {
     this.#settings = settings;
@@ -61,11 +63,11 @@ class StoppedFolder implements AsyncDisposable {
     if (this.#hold) this.#lock = await lockFolder(this.#settings.dataDir);
   }
 
-  store(): Promise<Store> {
+  store(): Promise<StoreAndKey> {
     return this.#store ??= this.#openStore();
   }
 
-  async #openStore(): Promise<Store> {
+  async #openStore(): Promise<StoreAndKey> {
     const { dataDir, storeBackend, dbKey, allowPlaintextStore } = this.#settings;
     const keys = dbKey?.lines ?? (allowPlaintextStore ? [""] : null);
     if (!keys) {
@@ -73,11 +75,11 @@ class StoppedFolder implements AsyncDisposable {
     }
     this.#lock?.release();
     this.#lock = null;
-    return await openStore({ backend: storeBackend, dataDir, keys, mustExist: true });
+    return await openStoreTellingKey({ backend: storeBackend, dataDir, keys, mustExist: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await (await this.#store?.catch(() => null))?.close();
+    await (await this.#store?.catch(() => null))?.store.close();
     this.#lock?.release();
   }
 }

@@ -9,6 +9,8 @@ import type { Operation } from "../admin/operations.ts";
 import { runStopped } from "../admin/operations_stopped.ts";
 import { diskFile } from "../config/disk_file.ts";
 import { dataDirOf, load, problemLine } from "../config/load.ts";
+import { systemClock } from "../base/clock.ts";
+import { deviceRevokedNotice } from "../server/notices.ts";
 import { addOptionFlags, optionFlags } from "./option_flags.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -29,8 +31,17 @@ export interface AdminCommand {
   readonly input?: (flags: Flags, args: readonly string[]) => JsonObject | Promise<JsonObject>;
   /** The result for people; ends with a newline. */
   readonly show: (result: JsonObject) => string;
+  /** Reaches the operation in another way than the running server first, the data folder second. */
+  readonly reach?: (call: AdminCall) => Promise<JsonObject>;
   /** The exit code; 0 by default. */
   readonly exitCode?: (result: JsonObject) => number;
+}
+
+/** A command as it was given. */
+export interface AdminCall {
+  readonly input: JsonObject;
+  readonly flags: Flags;
+  readonly terminal: Terminal;
 }
 
 /** The command has printed its result; the process ends with this code. */
@@ -54,7 +65,8 @@ export function adminCommand(parent: Command, spec: AdminCommand, terminal: Term
     const flags = given.at(-2) as Flags;
     const args = given.slice(0, -2).filter((arg) => arg !== undefined).map(String);
     const input = await spec.input?.(flags, args) ?? {};
-    const result = await reach(spec.operation, { input, flags, terminal });
+    const call = { input, flags, terminal };
+    const result = await (spec.reach?.(call) ?? reach(spec.operation, call));
     terminal.out(flags["json"] ? JSON.stringify(result) + "\n" : spec.show(result));
     const code = spec.exitCode?.(result) ?? 0;
     if (code !== 0) throw new ExitCode(code);
@@ -69,10 +81,7 @@ function isOfServer(option: Option): boolean {
 }
 
 /** The running server does it, or this process on the folder of a stopped one. */
-async function reach(
-  operation: Operation,
-  call: { input: JsonObject; flags: Flags; terminal: Terminal },
-): Promise<JsonObject> {
+async function reach(operation: Operation, call: AdminCall): Promise<JsonObject> {
   const { input, flags, terminal } = call;
   const source = { env: terminal.env, flags: optionFlags(flags), readFile: diskFile };
   const dataDir = dataDirOf(source);
@@ -88,7 +97,12 @@ async function reach(
   }
   const { settings, warnings } = load({ ...source, purpose: "tool" });
   for (const warning of warnings) progress.say(`warning: ${problemLine(warning)}`);
-  const result = await runStopped(operation, { settings, input, progress: onProgress });
+  const result = await runStopped(operation, {
+    settings,
+    input,
+    progress: onProgress,
+    deviceRevokedNotice: (deviceId) => deviceRevokedNotice({ clock: systemClock, settings }, deviceId),
+  });
   if (!flags["json"]) progress.say(`no server runs on ${dataDir}: worked on its data folder`);
   return { via: "stopped", ...result };
 }
@@ -100,7 +114,7 @@ function objectOf(result: Json): JsonObject {
 const BAR_COLUMNS = 30;
 
 /** One line on a terminal that is drawn over; nothing where stderr is none. */
-class ProgressBar implements Disposable {
+export class ProgressBar implements Disposable {
   readonly #terminal: Terminal;
   readonly #what: string;
   #shown = "";

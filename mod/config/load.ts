@@ -46,6 +46,13 @@ export interface Loaded {
 
 /** Loads, checks and types the configuration. Throws ConfigError with every problem. */
 export function load(input: LoadInput): Loaded {
+  const { problems, ...loaded } = inspect(input);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return loaded;
+}
+
+/** Like {@link load}, for who tells the problems himself: what could not be used has its default in `settings`. */
+export function inspect(input: LoadInput): Loaded & { readonly problems: readonly Problem[] } {
   return new Loading(input).run();
 }
 
@@ -97,7 +104,7 @@ class Loading {
     this.#input = input;
   }
 
-  run(): Loaded {
+  run(): Loaded & { readonly problems: readonly Problem[] } {
     const flags = fromFlags(this.#input.flags);
     const variables = fromEnvironment(this.#input.env);
     const named = [...flags.found, ...variables.found].find((found) => found.key === "config");
@@ -115,9 +122,9 @@ class Loading {
       problems: this.#problems,
       warnings: this.#warnings,
     });
-    if (this.#problems.length > 0) throw new ConfigError(this.#problems);
     return {
       settings,
+      problems: this.#problems,
       sources: new Map(OPTION_KEYS.map((key) => [key, this.#chosen.get(key)?.from ?? ""])),
       warnings: this.#warnings,
       configPath: this.#configPath,

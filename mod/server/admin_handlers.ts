@@ -4,6 +4,7 @@ import { type AdminContext, noStep, OperationRunner } from "../admin/operations.
 import type { LiveServer } from "../admin/operations_live.ts";
 import { OPERATIONS } from "../admin/operations_table.ts";
 import type { ServerContext } from "./context.ts";
+import { deviceRevokedNotice } from "./notices.ts";
 
 /** Handlers of all operations, by name. */
 export function adminHandlers(
@@ -17,6 +18,8 @@ export function adminHandlers(
       return context.settings;
     },
     store: () => Promise.resolve(context.store),
+    storeKey: () => Promise.resolve(options.live.storeKey.current),
+    deviceRevokedNotice: (deviceId) => deviceRevokedNotice(context, deviceId),
     server: options.live,
     step: options.step ?? noStep,
   };

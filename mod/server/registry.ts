@@ -37,6 +37,13 @@ export class Registry {
       .sort((a, b) => b.connections - a.connections).slice(0, count);
   }
 
+  /** Live connections from the address group that has most. */
+  get countFromBusiest(): number {
+    let most = 0;
+    for (const count of this.#byAddress.values()) most = Math.max(most, count);
+    return most;
+  }
+
   /** Live connections that are logged in. */
   get loggedInCount(): number {
     return this.#loggedInCount;

@@ -6,7 +6,7 @@
 import type { AccessToken, AccessTokens } from "../auth/tokens.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import { logger, setLogFilter } from "../base/log.ts";
-import { changedOptions, type Loaded, problemLine } from "../config/load.ts";
+import { changedOptions, ConfigError, type Loaded, problemLine } from "../config/load.ts";
 import type { OptionKey, Settings } from "../config/options.ts";
 import { messageOf } from "../base/errors.ts";
 import { AdminError } from "../admin/operations.ts";
@@ -73,6 +73,17 @@ export class Reloader {
         throw new AdminError(`The old configuration stays. ${messageOf(cause)}`, { cause });
       }
     });
+  }
+
+  /** What a reload would refuse now, in words; nothing is changed. */
+  async problems(): Promise<string[]> {
+    if (!this.#parts.load) return [];
+    try {
+      await this.#parts.certificates.exclusively(() => this.#prepare());
+      return [];
+    } catch (error) {
+      return error instanceof ConfigError ? error.problems.map(problemLine) : [messageOf(error)];
+    }
   }
 
   async #prepare(): Promise<Prepared> {
