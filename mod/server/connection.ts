@@ -1,6 +1,6 @@
 /** One client connection: who is logged in on it, its bounds in time, its end. Streams are in request_stream.ts. */
 import { maskAddress } from "../base/address.ts";
-import { messageOf } from "../base/errors.ts";
+import { messageOf, QpqError } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 import { CLOSE_CODES, type CloseCode } from "../protocol/close_codes.ts";
 import { FrameError } from "../protocol/frame.ts";
@@ -74,10 +74,17 @@ export class ServerConnection implements ConnectionState, LiveConnection {
     }
   }
 
-  loggedIn(): void {
+  async loggedIn(): Promise<void> {
+    // Nobody is left to be counted or closed; the session waits for a Resume.
+    if (this.gone.aborted) return;
     this.#cancelTimer();
     this.#server.registry.loggedIn(this);
     this.#touchLater();
+    // Whoever ended the session before it stood in the registry did not find this connection.
+    const session = await this.#server.store.findSession(this.login!.sessionId);
+    if (session && !session.ended && !session.deviceRevoked && session.accountEnabled) return;
+    this.endSession();
+    throw new QpqError("sessionExpired", "Cannot log in: the session was ended meanwhile");
   }
 
   close(code: CloseCode): void {

@@ -49,8 +49,8 @@ export interface ConnectionState {
   readonly maskedAddress: string;
   /** Aborts when the connection is gone. */
   readonly gone: AbortSignal;
-  /** Call it after a login or resume succeeded. */
-  loggedIn(): void;
+  /** Call it after a login or resume succeeded; throws `sessionExpired` when it was ended meanwhile. */
+  loggedIn(): Promise<void>;
   close(code: CloseCode): void;
 }
 

@@ -18,6 +18,11 @@ export class MemoryBudget {
     return this.#used;
   }
 
+  /** More is held than may be. */
+  get exceeded(): boolean {
+    return this.#used > this.#bytesMax;
+  }
+
   /** The bound changes; what is held stays. */
   setMax(bytesMax: number): void {
     this.#bytesMax = bytesMax;

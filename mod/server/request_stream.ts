@@ -17,6 +17,8 @@ import { MemoryShare } from "./memory_budget.ts";
 
 /** Largest request body before a login. */
 const ANONYMOUS_BODY_BYTES_MAX = 16 << 10;
+/** From the first byte of a frame to its last: 4 MiB at 35 kB/s. */
+const FRAME_MS_MAX = 120_000;
 
 /** What a stream needs of its connection. */
 type Owner = ConnectionState & Pick<ServerConnection, "inFlight" | "turns">;
@@ -31,6 +33,7 @@ export class RequestStream {
   readonly #context: RequestContext;
   /** Request ids that are being answered. */
   readonly #answering = new Set<number>();
+  #cancelFrameTimer: (() => void) | null = null;
 
   constructor(server: ServerContext, owner: Owner, stream: Stream) {
     this.#server = server;
@@ -53,6 +56,7 @@ export class RequestStream {
     try {
       for (let chunk = await this.#stream.read(); chunk; chunk = await this.#stream.read()) {
         for (const decoded of this.#decoder.push(chunk)) {
+          this.#frameEnded();
           if (decoded.kind === "oversized") {
             const { requestId, code, bodyBytes } = decoded.frame;
             this.#refuse({ requestId, code }, tooLarge(code, bodyBytes));
@@ -66,14 +70,34 @@ export class RequestStream {
           }
           first = false;
         }
-        buffered.set(this.#decoder.bufferedBytes);
+        const { bufferedBytes } = this.#decoder;
+        buffered.set(bufferedBytes);
+        if (bufferedBytes > 0) this.#frameBegun();
+        // The rest of a large frame would make it worse, and what is held for it is the most there is to free.
+        if (this.#server.memory.exceeded && bufferedBytes > ANONYMOUS_BODY_BYTES_MAX) {
+          return this.#owner.close("overloaded");
+        }
         await this.#writer.drained();
       }
       await this.#owner.inFlight.until(() => this.#answering.size === 0);
       await this.#writer.close();
     } finally {
+      this.#frameEnded();
       if (this.#answering.size > 0 || this.#owner.gone.aborted) this.#stream.abort();
     }
+  }
+
+  /** A frame that was begun has to be whole in time: what is held for it is everybody's memory. */
+  #frameBegun(): void {
+    this.#cancelFrameTimer ??= this.#server.clock.after(
+      FRAME_MS_MAX,
+      () => this.#owner.close("protocolError"),
+    );
+  }
+
+  #frameEnded(): void {
+    this.#cancelFrameTimer?.();
+    this.#cancelFrameTimer = null;
   }
 
   /** Starts a request as soon as there may be one more; its reply is written when it is there. */

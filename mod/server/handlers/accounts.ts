@@ -72,7 +72,7 @@ export const accountHandlers: Pick<
       deviceBinding: request.deviceBinding,
       signature: request.signature,
     });
-    connection.loggedIn();
+    await connection.loggedIn();
     return { ...login, sessionId: idBytes(login.sessionId), accountId: idBytes(login.accountId) };
   },
 
@@ -81,7 +81,7 @@ export const accountHandlers: Pick<
       sessionId: idField(request.sessionId, "session_id"),
       signature: request.signature,
     });
-    connection.loggedIn();
+    await connection.loggedIn();
     return {
       accountId: idBytes(resumed.accountId),
       deviceId: idBytes(resumed.deviceId),

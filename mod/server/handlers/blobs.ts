@@ -1,4 +1,5 @@
 /** PutBlob and GetBlob, whose bytes follow their frame on the same stream, and DeleteBlob. */
+import type { Clock } from "../../base/clock.ts";
 import { QpqError } from "../../base/errors.ts";
 import { type BlobHash, idOf } from "../../base/ids.ts";
 import { CODE_OK, encodeFrame } from "../../protocol/frame.ts";
@@ -8,10 +9,14 @@ import {
   type PutBlobRequest,
   PutBlobResponseSchema,
 } from "../../protocol/qpq_pb.ts";
+import type { Stream } from "../../transport/transport.ts";
 import { callerOf } from "../context.ts";
 import { encodeMessage } from "../dispatch.ts";
 import { bytesField, numberField } from "../wire.ts";
 import type { Handlers, OwnStream, OwnStreamHandler } from "./types.ts";
+
+/** An upload that brings nothing for so long has ended. */
+const UPLOAD_STILL_MS = 30_000;
 
 /** Methods on shared streams. */
 export const blobHandlers: Pick<Handlers, "deleteBlob"> = {
@@ -33,7 +38,7 @@ export const putBlob: OwnStreamHandler<PutBlobRequest> = async (context, own) =>
     hash: hashField(request.sha256),
     bytes,
     ttlMs: request.ttlS * 1000,
-    body: body(own, bytes),
+    body: body(own, { bytes, clock: context.server.clock }),
   });
   const response = encodeMessage(PutBlobResponseSchema, { expiresAtMs: BigInt(expiresAt) });
   writer.write(encodeFrame(frame.requestId, CODE_OK, response));
@@ -61,7 +66,10 @@ export const getBlob: OwnStreamHandler<GetBlobRequest> = async (context, own) =>
 };
 
 /** The blob's bytes: what came with the frame, then the stream. Throws when they end early or go on. */
-async function* body({ rest, stream }: OwnStream<PutBlobRequest>, bytes: number): AsyncGenerator<Uint8Array> {
+async function* body(
+  { rest, stream }: OwnStream<PutBlobRequest>,
+  { bytes, clock }: { bytes: number; clock: Clock },
+): AsyncGenerator<Uint8Array> {
   let left = bytes;
   let chunk: Uint8Array | null = rest;
   while (true) {
@@ -71,8 +79,18 @@ async function* body({ rest, stream }: OwnStream<PutBlobRequest>, bytes: number)
     left -= chunk.length;
     if (chunk.length > 0) yield chunk;
     if (left === 0) return;
-    chunk = await stream.read();
+    chunk = await readInTime(stream, clock);
     if (!chunk) throw new QpqError("malformedRequest", `The stream ended ${left} bytes early`);
+  }
+}
+
+/** Uploads are few for all accounts together: one that stands still does not keep its place. Null: too late. */
+async function readInTime(stream: Stream, clock: Clock): Promise<Uint8Array | null> {
+  const cancel = clock.after(UPLOAD_STILL_MS, () => stream.stopReading());
+  try {
+    return await stream.read();
+  } finally {
+    cancel();
   }
 }
 
