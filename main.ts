@@ -5,15 +5,25 @@ import type { Invocation, Terminal, TerminalInput } from "./mod/cli/terminal.ts"
 
 const encoder = new TextEncoder();
 
-function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+interface Output {
+  writeSync(bytes: Uint8Array): number;
+}
+
+/** False when nobody reads any more (`… | head -1`, a closed window). */
+function tryWrite(stream: Output, text: string): boolean {
   const bytes = encoder.encode(text);
   try {
     for (let written = 0; written < bytes.length;) written += stream.writeSync(bytes.subarray(written));
+    return true;
   } catch (error) {
-    // Nobody reads on (`… | head -1`, a closed window): there is nothing left to say, and nobody to say it to.
     if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
-    Deno.exit(1);
+    return false;
   }
+}
+
+/** A command that nobody listens to has nothing left to do. */
+function writeOrExit(stream: Output, text: string): void {
+  if (!tryWrite(stream, text)) Deno.exit(1);
 }
 
 const input: TerminalInput = {
@@ -63,8 +73,9 @@ const env = Deno.env.toObject();
 const programName = Deno.build.standalone ? basename(Deno.execPath()).replace(/\.exe$/, "") : "qpq-server";
 const terminal: Terminal = {
   env,
-  out: (text) => writeAll(Deno.stdout, text),
-  error: (text) => writeAll(Deno.stderr, text),
+  out: (text) => writeOrExit(Deno.stdout, text),
+  error: (text) => writeOrExit(Deno.stderr, text),
+  hint: (text) => void tryWrite(Deno.stdout, text),
   outIsTerminal: Deno.stdout.isTerminal(),
   errorIsTerminal: Deno.stderr.isTerminal(),
   input,

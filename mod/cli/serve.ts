@@ -69,7 +69,7 @@ function tellHowToTry(server: RunningServer, { settings }: Loaded, terminal: Ter
   const host = hostname === "0.0.0.0" ? "127.0.0.1" : hostname === "::" ? "[::1]" : hostname;
   const metrics = server.metricsAddress;
   const ca = settings.tlsCert === null ? ` --ca ${shellWord(`${settings.dataDir}/tls/ca.pem`)}` : "";
-  terminal.out(
+  terminal.hint(
     `\nThe server is running. Its certificate's fingerprint is\n  ${server.fingerprint}\n` +
       (metrics ? `Metrics and health are at\n  http://${metrics.hostname}:${metrics.port}/metrics\n` : "") +
       `Try it from another terminal:\n  ${terminal.invocation.client} --server ${host}:${port}${ca}${

@@ -7,6 +7,8 @@ export interface Terminal {
   out(text: string): void;
   /** Talk goes here. */
   error(text: string): void;
+  /** Goes to stdout if somebody reads it: a server does not end with the window it was started in. */
+  hint(text: string): void;
   /** stdout is a terminal. */
   readonly outIsTerminal: boolean;
   /** stderr is a terminal. */

@@ -41,6 +41,10 @@ export class FakeTerminal implements Terminal {
     this.printed += text;
   }
 
+  hint(text: string): void {
+    this.printed += text;
+  }
+
   error(text: string): void {
     this.said += text;
   }
