@@ -51,8 +51,17 @@ const BYTE_UNITS: Record<string, number> = {
 
 /** A value as a problem may show it. */
 function show(raw: unknown): string {
-  const text = typeof raw === "string" ? raw : JSON.stringify(raw) ?? String(raw);
+  const text = typeof raw === "string" ? raw : textOf(raw);
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
+}
+
+/** Neither JSON nor String() takes everything: objects may have no prototype, a cycle, a toJSON of their own. */
+function textOf(raw: unknown): string {
+  try {
+    return JSON.stringify(raw) ?? String(raw);
+  } catch {
+    return typeof raw === "bigint" ? String(raw) : typeof raw;
+  }
 }
 
 /** Text as it is; not empty. */

@@ -125,6 +125,10 @@ Deno.test("readers throw for nothing", () => {
   fc.assert(fc.property(fc.anything(), fc.constantFrom(...readers), (raw, read) => {
     read(raw);
   }));
+  const cycle: Record<string, unknown> = {};
+  cycle.cycle = cycle;
+  const unprintable = Object.assign(Object.create(null), { toJSON: () => undefined });
+  for (const raw of [10n ** 30n, cycle, unprintable]) for (const read of readers) read(raw);
 });
 
 Deno.test("what is shown is read back as the same", () => {
