@@ -4,7 +4,7 @@ import { BACKDATE_MS, type CertificateInfo } from "../transport/tls.ts";
 const DAY_MS = 86_400_000;
 
 /** A certificate is announced for this long, so that clients that pin the old one learn of it in time. */
-const ANNOUNCE_MS = 7 * DAY_MS;
+export const ANNOUNCE_MS = 7 * DAY_MS;
 /** The present one is replaced this long before its end, announced or not. */
 const LAST_MS = DAY_MS;
 

@@ -19,7 +19,7 @@ import {
   writeNext,
 } from "../admin/rotate_tls_files.ts";
 import { type CertificateInfo, inspectCertificate, LEAF_LIFE_MS } from "../transport/tls.ts";
-import { servesAt } from "../admin/rotate_tls_plan.ts";
+import { ANNOUNCE_MS, servesAt } from "../admin/rotate_tls_plan.ts";
 import { fingerprintText } from "../transport/fingerprint.ts";
 import type { ServerCertificate } from "../transport/transport.ts";
 import { FileWatch } from "./certificates_watch.ts";
@@ -31,6 +31,8 @@ const DAY_MS = 86_400_000;
 const CHECK_MS = 3_600_000;
 /** The contract's warning, once a day. */
 const WARN_MS = 30 * DAY_MS;
+/** The next leaf is made so early that it serves, after its announcement, a day before the warning would come. */
+const RENEW_MS = LEAF_LIFE_MS / 3 + ANNOUNCE_MS + DAY_MS;
 
 /** An operator's own files. */
 export interface CertificateFiles {
@@ -178,7 +180,7 @@ export class Certificates implements LiveCertificates, Disposable {
     await this.exclusively(async () => {
       const now = this.#clock.now();
       if (!this.next) {
-        const due = this.#info.notAfter - now < LEAF_LIFE_MS / 3;
+        const due = this.#info.notAfter - now < RENEW_MS;
         if (!due || !await isOwnLeaf(this.#dataDir, this.current.certificatePem, now)) return;
         await writeNext(this.#dataDir, await newLeaf(this.#dataDir, { names: this.#names, now }));
         await this.reload();

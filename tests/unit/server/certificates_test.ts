@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { configureLogs, stopLogs } from "../../../mod/base/log.ts";
+import { Certificates } from "../../../mod/server/certificates.ts";
+import { FakeClock } from "../../support/fake_clock.ts";
+import { tempFolder } from "../../support/temp_folder.ts";
+
+const DAY = 86_400_000;
+
+Deno.test("a managed leaf is announced for a week and replaced before anybody is warned of its end", async () => {
+  await using folder = await tempFolder();
+  await Deno.mkdir(join(folder.path, "tls"));
+  const clock = new FakeClock();
+  const lines: string[] = [];
+  configureLogs({ filter: "warn", format: "json", write: (line) => void lines.push(line) });
+  try {
+    const options = { dataDir: folder.path, files: null, names: ["localhost"] };
+    using certificates = await Certificates.open(options, clock);
+    const replaced: string[] = [];
+    certificates.start({
+      onReplaced: () => void replaced.push(certificates.fingerprint),
+      onRotated: () => Promise.resolve(),
+    });
+    const first = certificates.fingerprint;
+    let announcedDays = 0;
+    let announced: Uint8Array | null = null;
+    for (let day = 0; day < 89 && certificates.fingerprint === first; day++) {
+      announced = certificates.nextLeafSha256 ?? announced;
+      if (certificates.nextLeafSha256) announcedDays++;
+      clock.jumpWall(DAY);
+      await certificates.renew();
+    }
+    assert.notEqual(certificates.fingerprint, first);
+    assert.deepEqual(certificates.info.leafSha256, announced, "the one that was announced serves");
+    assert.ok(announcedDays >= 6, `announced for ${announcedDays} days`);
+    assert.equal(replaced.length, 1);
+    assert.equal(certificates.nextLeafSha256, null);
+    assert.deepEqual(lines, []);
+  } finally {
+    stopLogs();
+  }
+});
+
+Deno.test("a managed leaf that ended while the server was down is made again", async () => {
+  await using folder = await tempFolder();
+  await Deno.mkdir(join(folder.path, "tls"));
+  const clock = new FakeClock();
+  const options = { dataDir: folder.path, files: null, names: ["localhost"] };
+  const open = async () => {
+    using certificates = await Certificates.open(options, clock);
+    return { fingerprint: certificates.fingerprint, made: certificates.made.length };
+  };
+  const first = await open();
+  assert.equal(first.made, 2);
+  assert.deepEqual(await open(), { fingerprint: first.fingerprint, made: 0 });
+  clock.jumpWall(100 * DAY);
+  const later = await open();
+  assert.notEqual(later.fingerprint, first.fingerprint);
+  assert.equal(later.made, 1);
+});
