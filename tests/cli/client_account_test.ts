@@ -20,6 +20,10 @@ Deno.test("register, whoami, logout and login; the state remembers the server an
     const { out } = await world.succeedAs("alice", ["whoami"]);
     assert.match(out, /^alice\n {2}server {3}127\.0\.0\.1:\d+\n {2}device /);
   });
+  await t.step("a login stands in for the token of ping, and no flag is needed any more", async () => {
+    const [pong] = await world.jsonAs("alice", ["ping"]);
+    assert.equal(pong!["server"], world.address);
+  });
   await t.step("a second account in the same folder is refused", async () => {
     const { code, err } = await world.runAs("alice", [...world.serverFlags, "register", "bob"]);
     assert.equal(code, 1);
@@ -34,6 +38,14 @@ Deno.test("register, whoami, logout and login; the state remembers the server an
     const { code, err } = await world.runAs("mallory", [...world.serverFlags, "register", "no name"]);
     assert.equal(code, 1);
     assert.match(err, /a-z 0-9/);
+  });
+  await t.step("the token was not kept: ping needs it again after logout", async () => {
+    await world.succeedAs("alice", ["logout"]);
+    const { code, err } = await world.runAs("alice", ["ping"]);
+    assert.equal(code, 1);
+    assert.match(err, /--auth-token-file/);
+    await world.succeedAs("alice", ["ping", "--auth-token-file", world.tokenFile]);
+    await world.succeedAs("alice", ["login", "alice"]);
   });
   await t.step("logout ends the session, and what needs one says how to log in", async () => {
     await world.succeedAs("alice", ["logout"]);

@@ -56,7 +56,7 @@ export function addAccount(client: Command, terminal: Terminal): void {
     .action((options: InviteOptions, command: Command) =>
       runCommand(terminal, command, (context) => invite(context, options))
     );
-  const account = client.command("account").description("the account itself");
+  const account = client.command("account").description("account delete: the account itself, for ever");
   account.command("delete").description("delete the account on the server, for ever, and what is here of it")
     .option("--yes", "do not ask")
     .addHelpText("after", example(terminal, "account delete"))

@@ -9,7 +9,7 @@ import { oneLine, table, timeText } from "./output.ts";
 
 /** Adds the commands. */
 export function addDevices(client: Command, terminal: Terminal): void {
-  const devices = client.command("devices").description("the devices of the account");
+  const devices = client.command("devices").description("devices list|revoke: the devices of the account");
   devices.command("list").description("list them").addHelpText("after", example(terminal, "devices list"))
     .action((_options, command: Command) => runCommand(terminal, command, list));
   devices.command("revoke").argument("<id>", "from devices list; its first digits are enough")

@@ -12,7 +12,7 @@ import { ProgressBar } from "./progress.ts";
 
 /** Adds the commands. */
 export function addFile(client: Command, terminal: Terminal): void {
-  const file = client.command("file").description("files, encrypted on this device");
+  const file = client.command("file").description("file send|get|list: files, encrypted on this device");
   file.command("send").argument("<to>", "group, or user").argument("<path>")
     .description("send a file")
     .option("--name <name>", "what it is called there (default: its own name)")

@@ -11,7 +11,9 @@ const SUITES = { x25519: MLS_SUITE_X25519, xwing: MLS_SUITE_XWING } as const;
 
 /** Adds the commands. */
 export function addGroup(client: Command, terminal: Terminal): void {
-  const group = client.command("group").description("groups and their members");
+  const group = client.command("group").description(
+    "group create|add|remove|list|members and more: groups and who is in them",
+  );
   const add = (name: string, text: string, sample: string) =>
     group.command(name).description(text).addHelpText("after", example(terminal, sample));
   add("create", "make a group", "group create family bob carol")

@@ -86,6 +86,7 @@ async function clientIdentity(context: Context): Promise<ClientOptions["identity
   return { ca: local.ca };
 }
 
-function hasState({ stateFolder }: Context): Promise<boolean> {
+/** Is there a state folder? */
+export function hasState({ stateFolder }: Context): Promise<boolean> {
   return exists(join(stateFolder, "key"));
 }

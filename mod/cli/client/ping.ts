@@ -1,30 +1,56 @@
-/** `ping`, or `--ping`: is the server there, is it the right one, does it take the token? Needs no state folder. */
+/**
+ * `ping`, or `--ping`: is the server there, is it the right one, does it take the token? Needs no state folder; without
+ * a token the login of one stands in for it.
+ */
 import { VERSION } from "../../base/version.ts";
 import { connectServer, type ServerLink } from "../../client/identity.ts";
 import { UsageError } from "../terminal.ts";
 import type { Context } from "./context.ts";
+import { hasState, withClient } from "./open.ts";
 import { rememberedServer } from "./remembered.ts";
 import { accessToken, chosenIdentity, chosenServer, localCa, serverText } from "./server_choice.ts";
 
 /** Asks the server for an echo and prints how long that took. */
 export async function ping(context: Context): Promise<void> {
-  const { output } = context;
-  const { link, server } = await reach(context);
+  const token = await accessToken(context.flags, context.terminal);
+  if (token === undefined && await hasState(context)) return await pingByLogin(context);
+  const { link, server } = await reach(context, token);
   try {
     const begin = performance.now();
     await link.connection.call("ping", { echo: crypto.getRandomValues(new Uint8Array(16)) });
-    const roundTripMs = Math.round((performance.now() - begin) * 100) / 100;
-    const { serverVersion } = link.hello;
-    output.data(
-      { server, roundTripMs, serverVersion },
-      `${server} answers: round trip ${roundTripMs} ms, server version ${serverVersion}`,
-    );
+    tell(context, {
+      server,
+      roundTripMs: performance.now() - begin,
+      serverVersion: link.hello.serverVersion,
+    });
   } finally {
     await link.connection.close();
   }
 }
 
-async function reach(context: Context): Promise<{ link: ServerLink; server: string }> {
+async function pingByLogin(context: Context): Promise<void> {
+  await withClient(context, async (client) => {
+    const { roundTripMs, serverVersion } = await client.ping();
+    tell(context, { server: serverText(client.server), roundTripMs, serverVersion });
+  });
+}
+
+function tell(
+  { output }: Context,
+  pong: { server: string; roundTripMs: number; serverVersion: string },
+): void {
+  const { server, serverVersion } = pong;
+  const roundTripMs = Math.round(pong.roundTripMs * 100) / 100;
+  output.data(
+    { server, roundTripMs, serverVersion },
+    `${server} answers: round trip ${roundTripMs} ms, server version ${serverVersion}`,
+  );
+}
+
+async function reach(
+  context: Context,
+  token: string | undefined,
+): Promise<{ link: ServerLink; server: string }> {
   const { flags, terminal, output } = context;
   const asked = chosenServer(flags);
   const identity = await chosenIdentity(flags);
@@ -40,7 +66,7 @@ async function reach(context: Context): Promise<{ link: ServerLink; server: stri
     server: { hostname, port },
     choice: identity ?? (local ? { ca: local.ca } : undefined),
     trust: known,
-    accessToken: await accessToken(flags, terminal),
+    accessToken: token,
     clientVersion: `qpq-client/${VERSION}`,
   });
   return { link, server: serverText(server) };
