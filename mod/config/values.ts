@@ -89,8 +89,12 @@ function bounded(
 /** A whole number; `_` and `,` may group digits. */
 export function readInteger(min: number, max: number): Reader<number> {
   return (raw) => {
-    const text = typeof raw === "string" ? raw.trim().replaceAll(/(?<=\d)[_,](?=\d)/g, "") : String(raw);
-    if ((typeof raw !== "string" && typeof raw !== "number") || !/^[+-]?\d{1,15}$/.test(text)) {
+    const text = typeof raw === "number"
+      ? String(raw)
+      : typeof raw === "string"
+      ? raw.trim().replaceAll(/(?<=\d)[_,](?=\d)/g, "")
+      : "";
+    if (!/^[+-]?\d{1,15}$/.test(text)) {
       return new Refusal(`must be a whole number: ${show(raw)}`);
     }
     return bounded(Number(text), { min, max, shown: String, raw });
