@@ -13,7 +13,10 @@ import { type OpenOptions, type Store, StoreOpenError } from "./store.ts";
 export type StoreBackend = "sqlcipher" | "file";
 
 /** Where each backend keeps its data, under the data folder. */
-const DATA_PATHS: Record<StoreBackend, string> = { sqlcipher: "qpq.db", file: "journal" };
+export const DATA_PATHS = { sqlcipher: "qpq.db", file: "journal" } as const satisfies Record<
+  StoreBackend,
+  string
+>;
 
 /** Opens the store; throws StoreOpenError. Closing it releases the folder. */
 export async function openStore(options: OpenOptions & { readonly backend: StoreBackend }): Promise<Store> {

@@ -49,6 +49,11 @@ function oldPath(dataDir: string, base: StoreBase, number: number): string {
   return join(dataDir, `${base}.old-${number}`);
 }
 
+async function nextOldPath(dataDir: string, base: StoreBase): Promise<string> {
+  const last = (await findOldStores(dataDir, base)).at(-1);
+  return oldPath(dataDir, base, last ? Number(last.slice(last.lastIndexOf("-") + 1)) + 1 : 1);
+}
+
 /** The new store is complete, checked and synced: it gets the name that says so. */
 export async function completeDraft(dataDir: string, base: StoreBase): Promise<void> {
   await Deno.rename(draftPath(dataDir, base), join(dataDir, `${base}.rekeyed`));
@@ -60,9 +65,7 @@ export async function completeDraft(dataDir: string, base: StoreBase): Promise<v
  * it throws, the former one is in its place.
  */
 export async function swapIn(dataDir: string, base: StoreBase): Promise<string> {
-  const last = (await findOldStores(dataDir, base)).at(-1);
-  const number = last ? Number(last.slice(last.lastIndexOf("-") + 1)) + 1 : 1;
-  const old = oldPath(dataDir, base, number);
+  const old = await nextOldPath(dataDir, base);
   const current = join(dataDir, base);
   const linked = base === "qpq.db" && await Deno.link(current, old).then(() => true, () => false);
   if (!linked) await Deno.rename(current, old);
@@ -72,6 +75,14 @@ export async function swapIn(dataDir: string, base: StoreBase): Promise<string> 
     await Deno.rename(old, current);
     throw error;
   }
+  await syncFolder(dataDir);
+  return old;
+}
+
+/** Gives a store that no one has open its old name, and leaves its place empty; returns where it is. */
+export async function putAside(dataDir: string, base: StoreBase): Promise<string> {
+  const old = await nextOldPath(dataDir, base);
+  await Deno.rename(join(dataDir, base), old);
   await syncFolder(dataDir);
   return old;
 }

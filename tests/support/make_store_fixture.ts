@@ -6,7 +6,7 @@
  *   deno run -A tests/support/make_store_fixture.ts
  */
 import { createHash } from "node:crypto";
-import { join } from "node:path";
+import { fileURLToPath as fromFileUrl } from "node:url";
 import type { Bytes } from "../../mod/base/bytes.ts";
 import type {
   AccountId,
@@ -17,9 +17,15 @@ import type {
   MessageId,
   SessionId,
 } from "../../mod/base/ids.ts";
+import { FORMAT_VERSION } from "../../mod/store/file/header.ts";
 import { openStore, type StoreBackend } from "../../mod/store/open.ts";
+import { rowText } from "../../mod/store/row_digest.ts";
+import { SCHEMA_VERSION } from "../../mod/store/sqlcipher/schema.ts";
 import type { EnqueueLimits, NewMessage, Store } from "../../mod/store/store.ts";
+import { tempFolder } from "./temp_folder.ts";
 
+/** Versions that this program writes. */
+export const VERSIONS: Record<StoreBackend, number> = { sqlcipher: SCHEMA_VERSION, file: FORMAT_VERSION };
 /** The key of every fixture. */
 export const FIXTURE_KEY = "f1".repeat(32);
 /** Where the fixtures are. */
@@ -172,11 +178,32 @@ export async function fillFixture(store: Store): Promise<void> {
   await store.writeMark(NOW);
 }
 
-/** Makes the store in `folder`. */
-export async function makeFixture(backend: StoreBackend, folder: string): Promise<void> {
-  await Deno.mkdir(folder, { recursive: true });
-  const store = await openStore({ backend, dataDir: folder, keys: [FIXTURE_KEY] });
+/** Everything in a store, as lines in order; without what is random in each store (its identity). */
+export async function contentOf(store: Store): Promise<string> {
+  const lines: string[] = [];
+  for await (const rows of store.exportRows()) {
+    lines.push(...rows.filter((row) => row.kind !== "store").map(rowText));
+  }
+  return lines.sort().join("\n") + "\n";
+}
+
+/** Where the fixture of a version is. */
+export function fixtureFolder(backend: StoreBackend, version: number): string {
+  return fromFileUrl(new URL(`${backend}-v${version}`, FIXTURE_FOLDER));
+}
+
+async function makeFixture(backend: StoreBackend): Promise<void> {
+  const folder = fixtureFolder(backend, VERSIONS[backend]);
+  const made = await Deno.mkdir(folder).then(() => true, () => false);
+  if (!made) return;
+  await using work = await tempFolder();
+  const store = await openStore({ backend, dataDir: work.path, keys: [FIXTURE_KEY] });
   await fillFixture(store);
+  await store.snapshotTo(folder, () => {});
+  await Deno.writeTextFile(new URL("content.txt", FIXTURE_FOLDER), await contentOf(store));
   await store.close();
-  await Deno.remove(join(folder, "lock"));
+}
+
+if (import.meta.main) {
+  for (const backend of Object.keys(VERSIONS) as StoreBackend[]) await makeFixture(backend);
 }

@@ -3,7 +3,8 @@
  * each of which says how far it is: between two of them the work can be ended.
  */
 import { connect, keyLiteral } from "./connect.ts";
-import type { Connection, Value } from "./connection.ts";
+import type { Connection } from "./connection.ts";
+import { PAGE_BYTES } from "./page_key.ts";
 
 /** What to write anew. */
 export interface Reencryption {
@@ -70,11 +71,12 @@ function schemaOf(connection: Connection, where: string): { name: string; sql: s
 
 /** Nearly all bytes are in this table. */
 function* copyPayloads(connection: Connection): Generator<number> {
-  const [bounds] = connection.rows<{ first: Value; last: Value; bytes: number }>(
-    "SELECT min(id) AS first, max(id) AS last, ifnull(sum(length(bytes)), 0) AS bytes FROM source.payloads",
+  const [bounds] = connection.rows<{ first: number | null; last: number | null }>(
+    "SELECT min(id) AS first, max(id) AS last FROM source.payloads",
   );
-  const { first, last, bytes } = bounds as { first: number | null; last: number | null; bytes: number };
+  const { first, last } = bounds!;
   if (first === null || last === null) return;
+  const bytes = Number(connection.value("PRAGMA source.page_count")) * PAGE_BYTES;
   const span = Math.max(1, Math.ceil((last - first + 1) * Math.min(1, STEP_BYTES / (bytes + 1))));
   for (let id = first; id <= last; id += span) {
     const range = `id >= ${id} AND id < ${id + span}`;
