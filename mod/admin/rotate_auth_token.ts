@@ -6,6 +6,7 @@
  */
 import { readTextIfThere } from "../base/files.ts";
 import { base64url, hex, randomBytes, sha256, utf8 } from "../base/bytes.ts";
+import { KeyedMutex } from "../base/keyed_mutex.ts";
 import type { AccessToken } from "../auth/tokens.ts";
 import { managedSecretPath } from "../config/load.ts";
 import { optionOf, type Secret, type Settings } from "../config/options.ts";
@@ -20,6 +21,9 @@ import { writeSecretFile } from "./secret_file.ts";
 export const OVERLAP_MS_DEFAULT = 86_400_000;
 export const OVERLAP_MS_MAX = 90 * 86_400_000;
 
+/** Rotation and the end of an overlap both write the files. */
+const FILES = new KeyedMutex();
+
 /** Ends of tokens by SHA-256 in hex, Unix ms. */
 type Ends = Readonly<Record<string, number>>;
 
@@ -32,18 +36,21 @@ export async function acceptedTokens(
   return await withEnds(authToken.lines, authToken.from === "managed" ? await readEnds(dataDir) : {});
 }
 
-/** Takes tokens whose end has come out of the managed file. Returns those that are left; null: nothing to do. */
+/** Takes tokens whose end has come out of the managed file; `onDropped` gets those that are left. */
 export async function dropEndedTokens(
-  settings: Pick<Settings, "authToken" | "dataDir">,
-  now: number,
-): Promise<AccessToken[] | null> {
-  if (settings.authToken?.from !== "managed") return null;
-  const tokens = await acceptedTokens(settings);
-  const left = tokens.filter(({ until }) => until === null || until > now);
-  if (left.length === tokens.length) return null;
-  await writeTokens(settings.dataDir, left);
-  await writeEnds(settings.dataDir, left);
-  return left;
+  { authToken, dataDir }: Pick<Settings, "authToken" | "dataDir">,
+  options: { now: number; onDropped: (left: readonly AccessToken[]) => Promise<void> },
+): Promise<void> {
+  if (authToken?.from !== "managed") return;
+  const path = managedSecretPath(dataDir, "auth_token");
+  await FILES.run(path, async () => {
+    const tokens = await withEnds(await readLines(path), await readEnds(dataDir));
+    const left = tokens.filter(({ until }) => until === null || until > options.now);
+    if (left.length === tokens.length) return;
+    await writeTokens(dataDir, left);
+    await writeEnds(dataDir, left);
+    await options.onDropped(left);
+  });
 }
 
 /** `rotate auth-token`: a new token; the old one is accepted for the overlap. */
@@ -72,7 +79,10 @@ export const rotateAuthToken: Operation = {
         "There is no access token yet: start the server or run 'qpq-server init', which makes one",
       );
     }
-    if (authToken.from === "managed") return await rotateManaged(context, { dryRun, overlapMs });
+    if (authToken.from === "managed") {
+      const path = managedSecretPath(context.settings.dataDir, "auth_token");
+      return await FILES.run(path, () => rotateManaged(context, { dryRun, overlapMs }));
+    }
     return await rotateForeign(context, authToken, dryRun);
   },
 };

@@ -56,6 +56,11 @@ export function lastRotation(rotations: Rotations, key: RotatedKey): RotationEnt
   return rotations[key]?.at(-1) ?? null;
 }
 
+/** The present version: 1 is what the first start made; of federation it makes nothing. */
+export function versionOf(rotations: Rotations, key: RotatedKey): number {
+  return lastRotation(rotations, key)?.version ?? (key === "federation" ? 0 : 1);
+}
+
 /** A rotation is done and durable: writes the history, tells log and metrics. Returns the key's new version. */
 export async function finishRotation(context: AdminContext, key: RotatedKey, how: string): Promise<number> {
   const { settings, clock, via, server } = context;
@@ -71,7 +76,7 @@ export async function recordRotation(
   rotation: Omit<RotationEntry, "version">,
 ): Promise<number> {
   const rotations = await readRotations(dataDir);
-  const version = (lastRotation(rotations, key)?.version ?? 1) + 1;
+  const version = versionOf(rotations, key) + 1;
   const keys = {
     ...rotations,
     [key]: [...(rotations[key] ?? []), { version, ...rotation }].slice(-HISTORY_MAX),

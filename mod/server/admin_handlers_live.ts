@@ -173,11 +173,14 @@ export class LiveAdmin implements LiveServer, Disposable {
   async replaceTokens(tokens: readonly AccessToken[]): Promise<void> {
     this.#hideTokens(tokens);
     const { settings } = this.#parts;
-    const { authToken } = settings.current;
-    const lines = tokens.map(({ token }) => token);
-    // A reload must not take what was rotated for a change of the configuration.
-    if (authToken) settings.replace({ ...settings.current, authToken: { ...authToken, lines } });
-    await this.#parts.tokens.replace(tokens);
+    // A reload that read the file before must not bring the old ones back.
+    await this.#reloader.exclusively(async () => {
+      const { authToken } = settings.current;
+      const lines = tokens.map(({ token }) => token);
+      // Nor may a later one take what was rotated for a change of the configuration.
+      if (authToken) settings.replace({ ...settings.current, authToken: { ...authToken, lines } });
+      await this.#parts.tokens.replace(tokens);
+    });
   }
 
   vitals(): LiveVitals {
@@ -215,10 +218,13 @@ export class LiveAdmin implements LiveServer, Disposable {
 
   async #dropEndedTokens(): Promise<void> {
     const { settings, clock } = this.#context;
-    const left = await dropEndedTokens(settings, clock.now());
-    if (!left) return;
-    await this.replaceTokens(left);
-    log.info("the overlap of the access tokens is over: {count} accepted", { count: left.length });
+    await dropEndedTokens(settings, {
+      now: clock.now(),
+      onDropped: async (left) => {
+        await this.replaceTokens(left);
+        log.info("the overlap of the access tokens is over: {count} accepted", { count: left.length });
+      },
+    });
   }
 
   #schedule(): void {

@@ -35,7 +35,7 @@ export interface ReloadParts {
 
 /** Everything of a new configuration, ready to be put in force. */
 interface Prepared {
-  readonly settings: Settings;
+  readonly loaded: Settings;
   readonly tokens: readonly AccessToken[];
   readonly certificate: PreparedCertificate;
   readonly changed: { live: OptionKey[]; restart: OptionKey[] };
@@ -75,6 +75,11 @@ export class Reloader {
     });
   }
 
+  /** Runs `work`, which changes what is in force, while no reload does. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.#mutex.run("reload", work);
+  }
+
   /** What a reload would refuse now, in words; nothing is changed. */
   async problems(): Promise<string[]> {
     if (!this.#parts.load) return [];
@@ -99,7 +104,7 @@ export class Reloader {
       );
     }
     return {
-      settings,
+      loaded,
       tokens: await acceptedTokens(settings),
       certificate: await certificates.prepare(certificateFilesOf(settings)),
       changed: changedOptions(live.current, loaded),
@@ -107,11 +112,13 @@ export class Reloader {
     };
   }
 
-  async #putInForce({ settings, tokens, certificate, changed, notes }: Prepared): Promise<ReloadReport> {
+  async #putInForce({ loaded, tokens, certificate, changed, notes }: Prepared): Promise<ReloadReport> {
     const { live, certificates, limits, memory, onTokens } = this.#parts;
     const applied: string[] = [...changed.live];
     // The listener may refuse a certificate: it comes first, nothing after it can fail.
     if (certificates.use(certificate)) applied.push("certificate");
+    // Made now: what an operation changed while this was prepared, such as a rotated db_key, stays.
+    const settings = withLiveOptions(live.current, loaded);
     live.replace(settings);
     limits.update(settings.limits);
     memory.setMax(settings.limits.memoryBytesMax);

@@ -30,7 +30,10 @@ async function main({ dataDir, via, name, input, afterStep }: Killing): Promise<
   const { settings } = load({ env: {}, flags, readFile: diskFile });
   if (via === "stopped") {
     const operation = OPERATIONS.find((each) => each.name === name)!;
-    await runStopped(operation, { settings, input, step });
+    const notice = () => {
+      throw new Error("No rotation revokes a device");
+    };
+    await runStopped(operation, { settings, input, step, deviceRevokedNotice: notice });
   } else {
     await startServer(settings, { step });
     await callControl(dataDir, { name, input });
