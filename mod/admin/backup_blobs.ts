@@ -7,7 +7,6 @@
  * own file was missing or damaged when the backup was made. Encrypted blobs have names that hide their hash.
  */
 import { join } from "node:path";
-import { messageOf } from "../base/errors.ts";
 import type { BlobHash } from "../base/ids.ts";
 import { blobPlaces } from "../store/blob_files.ts";
 import type { BackupKey } from "./backup_key.ts";
@@ -194,14 +193,18 @@ export class BlobCollector {
     const places = blobPlaces(this.#dataDir, hash);
     for (const place of [...places, ...places]) {
       try {
-        if (await plainFileSize(place) !== null) return await use(place);
+        if ((await Deno.lstat(place)).isFile) return await use(place);
       } catch (error) {
-        if (error instanceof Deno.errors.NotFound) continue;
-        throw new AdminError(`Cannot back up blob ${hash}: ${messageOf(error)}`, { cause: error });
+        // One blob on a bad sector must not keep everything else from being saved.
+        if (!(error instanceof Deno.errors.NotFound) && !isReadError(error)) throw error;
       }
     }
     return null;
   }
+}
+
+function isReadError(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "EIO";
 }
 
 interface Place {
