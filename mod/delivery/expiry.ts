@@ -114,7 +114,7 @@ export class Expiry implements Disposable {
   #pause(because: string): void {
     if (this.#pausedBecause) return;
     this.#pausedBecause = because;
-    log.warn("expiry paused: {because}; check the clock, then start the server with --resume-expiry", {
+    log.warn("expiry paused: {because}; check the clock, then run `qpq-server expiry resume`", {
       because,
     });
   }
