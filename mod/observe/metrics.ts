@@ -78,6 +78,10 @@ export class Metrics {
   readonly subscribers = this.#gauge("qpq_subscribers", "Open subscriptions");
   readonly waiters = this.#gauge("qpq_fetch_waiters", "Parked FetchWait requests");
   readonly requestsInFlight = this.#gauge("qpq_requests_in_flight", "Requests being worked on");
+  readonly requestBytes = this.#gauge(
+    "qpq_request_bytes",
+    "Bytes of requests being worked on and of those half received, all connections",
+  );
   readonly sendQueueBytes = this.#gauge("qpq_send_queue_bytes", "Bytes waiting to be sent, all connections");
   readonly ready = this.#gauge("qpq_ready", "1 while every readiness check passes");
   readonly certificateExpirySeconds = this.#gauge(

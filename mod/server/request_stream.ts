@@ -41,6 +41,7 @@ export class RequestStream {
     this.#stream = stream;
     this.#writer = new CoalescingWriter(stream, {
       queuedBytesMax: server.settings.limits.sendQueueBytesMax,
+      onQueued: (bytes) => server.metrics.sendQueueBytes.inc(bytes),
       onFailure: (error) => {
         if (error instanceof StuckPeerError) owner.close("notReading");
       },

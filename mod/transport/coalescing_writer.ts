@@ -29,6 +29,8 @@ export interface CoalescingWriterOptions {
   readonly highWaterBytes?: number;
   /** Called at most once, within write() for a StuckPeerError. Nothing is written any more. */
   readonly onFailure: (error: unknown) => void;
+  /** Told how many bytes came into the queue, or, negative, left it. */
+  readonly onQueued?: (bytes: number) => void;
 }
 
 /** The only writer of a stream. */
@@ -73,7 +75,7 @@ export class CoalescingWriter {
       return;
     }
     this.#queue.push(bytes);
-    this.#queuedBytes += bytes.length;
+    this.#count(bytes.length);
     if (this.#pumping) return;
     this.#pumping = true;
     queueMicrotask(() => this.#pump());
@@ -108,7 +110,7 @@ export class CoalescingWriter {
         this.#fail(error);
       }
       if (this.#failed) return;
-      this.#queuedBytes -= batch.length;
+      this.#count(-batch.length);
       this.#writtenBytes += batch.length;
       this.#settle();
     }
@@ -141,11 +143,16 @@ export class CoalescingWriter {
     }
   }
 
+  #count(bytes: number): void {
+    this.#queuedBytes += bytes;
+    this.#options.onQueued?.(bytes);
+  }
+
   #fail(error: unknown): void {
     if (this.#failed) return;
     this.#failed = true;
     this.#queue = [];
-    this.#queuedBytes = 0;
+    this.#count(-this.#queuedBytes);
     this.#settle();
     this.#stream.abort();
     this.#options.onFailure(error);

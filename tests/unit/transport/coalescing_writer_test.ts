@@ -44,20 +44,23 @@ function setUp(options: { queuedBytesMax?: number; highWaterBytes?: number; hold
   const stream = new HeldStream();
   stream.hold = options.hold ?? false;
   const failures: unknown[] = [];
+  const queued = { bytes: 0 };
   const writer = new CoalescingWriter(stream, {
     queuedBytesMax: options.queuedBytesMax ?? 1_000_000,
     highWaterBytes: options.highWaterBytes ?? 1_000,
     onFailure: (error) => failures.push(error),
+    onQueued: (bytes) => queued.bytes += bytes,
   });
-  return { stream, failures, writer };
+  return { stream, failures, writer, queued };
 }
 
 Deno.test("write() sends what one turn queued at once, in order", async () => {
-  const { stream, writer } = setUp();
+  const { stream, writer, queued } = setUp();
   for (const part of ["a", "bc", "", "def"]) writer.write(utf8(part));
   assert.equal(stream.writes.length, 0);
-  assert.equal(writer.queuedBytes, 6);
+  assert.deepEqual([writer.queuedBytes, queued.bytes], [6, 6]);
   await writer.flush();
+  assert.equal(queued.bytes, 0);
   assert.deepEqual(stream.writes.map(utf8Text), ["abcdef"]);
   assert.equal(writer.queuedBytes, 0);
 });
@@ -122,10 +125,11 @@ Deno.test("a peer that leaves more than queuedBytesMax unread is cut off, once",
 });
 
 Deno.test("a failed write is reported once, wakes all waiters and drops the rest", async () => {
-  const { stream, writer, failures } = setUp({ hold: true, highWaterBytes: 1 });
+  const { stream, writer, failures, queued } = setUp({ hold: true, highWaterBytes: 1 });
   writer.write(utf8("a"));
   await Promise.resolve();
   writer.write(utf8("b"));
+  assert.equal(queued.bytes, 2);
   const waiting = Promise.all([writer.drained(), writer.flush(), writer.close()]);
   const gone = new Error("gone");
   stream.release(gone);
@@ -133,6 +137,7 @@ Deno.test("a failed write is reported once, wakes all waiters and drops the rest
   writer.write(utf8("c"));
   await writer.flush();
   assert.deepEqual(failures, [gone]);
+  assert.equal(queued.bytes, 0);
   assert.equal(stream.writes.length, 1);
   assert.equal(stream.ended, "aborted");
 });
