@@ -72,7 +72,9 @@ export async function swapIn(dataDir: string, base: StoreBase): Promise<string> 
   try {
     await Deno.rename(join(dataDir, `${base}.rekeyed`), current);
   } catch (error) {
-    await Deno.rename(old, current);
+    // Renaming one name of a file to its other name does nothing.
+    if (linked) await Deno.remove(old);
+    else await Deno.rename(old, current);
     throw error;
   }
   await syncFolder(dataDir);

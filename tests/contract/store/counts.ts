@@ -10,18 +10,19 @@ import type { StoreCounts } from "../../../mod/store/store.ts";
 import { type ContractTest, DAY_MS, HOUR_MS, type Person, WIDE_LIMITS, type World } from "./world.ts";
 
 /** What the test knows to exist or to have existed. */
-interface Known {
+export interface Known {
   readonly people: Person[];
   readonly blobs: BlobHash[];
 }
 
 /** One kind of operation; `pick` gives a number below its argument. */
-type Operation = (world: World, known: Known, pick: (below: number) => number) => Promise<unknown>;
+export type Operation = (world: World, known: Known, pick: (below: number) => number) => Promise<unknown>;
 
 const somebody = ({ people }: Known, pick: (below: number) => number) => people[pick(people.length)]!;
 const limits = { ...WIDE_LIMITS, queueDepthMax: 12, queueBytesMax: 2000, senderShare: 0.5 };
 
-const OPERATIONS: readonly Operation[] = [
+/** Whatever clients do, at random. */
+export const OPERATIONS: readonly Operation[] = [
   async (world, { people }) => people.push(await world.person()),
   async (world, known, pick) => {
     const person = somebody(known, pick);
