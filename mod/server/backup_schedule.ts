@@ -56,14 +56,19 @@ export class BackupSchedule implements AsyncDisposable {
   /** Begins to look at the clock. What was missed is made up at the first look. */
   start(): void {
     this.#cancel = this.#context.clock.after(TICK_MS, () => {
-      this.#running = this.tick().finally(() => {
+      this.#running = this.#tick().finally(() => {
         if (!this.#stopped) this.start();
       });
     });
   }
 
+  /** Resolves when no backup is being made. */
+  idle(): Promise<void> {
+    return this.#running;
+  }
+
   /** One look: makes a backup if one is due. Never rejects. */
-  async tick(): Promise<void> {
+  async #tick(): Promise<void> {
     try {
       const { clock, settings } = this.#context;
       const jitterMs = this.#jitter * settings.backup.jitterMs;
