@@ -4,6 +4,7 @@ import { exists } from "../base/files.ts";
 import type { Settings } from "../config/options.ts";
 import { type FolderLock, lockFolder } from "../store/folder_lock.ts";
 import { openStoreTellingKey, type StoreAndKey } from "../store/open.ts";
+import { storeKeysOf } from "./rotate_db_key_file.ts";
 import {
   type AdminContext,
   AdminError,
@@ -68,8 +69,8 @@ class StoppedFolder implements AsyncDisposable {
   }
 
   async #openStore(): Promise<StoreAndKey> {
-    const { dataDir, storeBackend, dbKey, allowPlaintextStore } = this.#settings;
-    const keys = dbKey?.lines ?? (allowPlaintextStore ? [""] : null);
+    const { dataDir, storeBackend } = this.#settings;
+    const keys = storeKeysOf(this.#settings);
     if (!keys) {
       throw new AdminError("There is no database key: set db_key_file (QPQ_DB_KEY_FILE) as for the server");
     }

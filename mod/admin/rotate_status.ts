@@ -12,7 +12,9 @@ import {
   ROTATED_KEYS,
   type RotatedKey,
   type Rotations,
+  versionOf,
 } from "./rotate_history.ts";
+import { setupRows } from "./rotate_opaque.ts";
 import { managedPaths, readPair } from "./rotate_tls_files.ts";
 import { servesAt } from "./rotate_tls_plan.ts";
 
@@ -32,7 +34,7 @@ export const rotateStatus: Operation = {
         () => FACTS[key](context, rotations),
       );
       keys[key] = {
-        version: last?.version ?? 1,
+        version: versionOf(rotations, key),
         rotatedAt: last?.at ?? null,
         ageMs: last ? now - last.at : null,
         ...(last ? { how: last.how } : {}),
@@ -51,7 +53,7 @@ const FACTS: Record<RotatedKey, Facts> = {
   federation: async ({ settings }) =>
     await describeFederation(settings.dataDir) ?? { pending: "none was set up" },
   "db-key": dbKey,
-  opaque: async () => ({}),
+  opaque,
 };
 
 async function authToken({ settings, clock }: AdminContext): Promise<JsonObject> {
@@ -90,8 +92,27 @@ async function tls({ settings, server }: AdminContext): Promise<JsonObject> {
   };
 }
 
-async function dbKey({ settings }: AdminContext): Promise<JsonObject> {
-  return { source: sourceOf(settings.dbKey, settings.allowPlaintextStore) };
+async function dbKey({ settings, server }: AdminContext): Promise<JsonObject> {
+  const source = sourceOf(settings.dbKey, settings.allowPlaintextStore);
+  const first = settings.dbKey?.lines[0];
+  // The store of a stopped server is not opened for this.
+  if (!server || first === undefined || server.storeKey.current === first) return { source };
+  return { source, pending: ["the database is still under a later line: `qpq-server rotate db-key`"] };
+}
+
+async function opaque({ server, store }: AdminContext): Promise<JsonObject> {
+  if (!server) return { source: "database" };
+  const setups = await setupRows(await store());
+  const old = setups.slice(0, -1).filter(({ retiredAt }) => retiredAt === null);
+  return {
+    source: "database",
+    setup: setups.at(-1)?.["setupId"] ?? null,
+    pending: old.map(({ setupId, accounts }) =>
+      accounts === 0
+        ? `no account is left under setup ${setupId}: \`qpq-server rotate opaque --retire ${setupId}\``
+        : `${accounts} accounts under setup ${setupId} move at their next login`
+    ),
+  };
 }
 
 function sourceOf(secret: Secret | null, allowed: boolean): string {

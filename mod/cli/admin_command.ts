@@ -81,7 +81,7 @@ function isOfServer(option: Option): boolean {
 }
 
 /** The running server does it, or this process on the folder of a stopped one. */
-async function reach(operation: Operation, call: AdminCall): Promise<JsonObject> {
+export async function reach(operation: Operation, call: AdminCall): Promise<JsonObject> {
   const { input, flags, terminal } = call;
   const source = { env: terminal.env, flags: optionFlags(flags), readFile: diskFile };
   const dataDir = dataDirOf(source);

@@ -37,6 +37,18 @@ function describe(key: string, value: Json): string {
   return value.toLocaleString("en");
 }
 
+/** Rows in columns; the first row is the heading. */
+export function showTable(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const line = (row: readonly string[]) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd();
+  return rows.map((row) => `${line(row)}\n`).join("");
+}
+
+/** Unix ms in words; `-` for what never was. */
+export function showTime(at: Json | undefined): string {
+  return typeof at === "number" ? new Date(at).toISOString().replace(/\.\d+Z$/, "Z") : "-";
+}
+
 /** `3 d 4 h`, `5 min 2 s`, `40 s`. */
 export function showSpan(ms: number): string {
   const units: [string, number][] = [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000], ["s", 1000]];

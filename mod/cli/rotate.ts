@@ -2,14 +2,18 @@
 import { type Command, Option } from "commander";
 import type { JsonObject } from "../admin/control.ts";
 import { OVERLAP_MS_MAX, rotateAuthToken } from "../admin/rotate_auth_token.ts";
+import { rotateDbKey } from "../admin/rotate_db_key.ts";
 import { rotateFederation } from "../admin/rotate_federation.ts";
+import { rotateOpaque } from "../admin/rotate_opaque.ts";
 import { rotateStatus } from "../admin/rotate_status.ts";
 import { rotateTls } from "../admin/rotate_tls.ts";
 import { messageOf } from "../base/errors.ts";
 import { readDuration, Refusal } from "../config/values.ts";
 import { adminCommand, type Flags } from "./admin_command.ts";
+import { confirmed, destructive } from "./confirm.ts";
 import { describeRows } from "./admin_output.ts";
 import { type Terminal, UsageError } from "./terminal.ts";
+import { wholeNumber } from "./whole_number.ts";
 
 /** Adds the commands to `program`. */
 export function addRotate(program: Command, terminal: Terminal): void {
@@ -23,6 +27,8 @@ export function addRotate(program: Command, terminal: Terminal): void {
   addAuthToken(rotate, terminal);
   addTls(rotate, terminal);
   addFederation(rotate, terminal);
+  addDbKey(rotate, terminal);
+  addOpaque(rotate, terminal);
 }
 
 function addAuthToken(rotate: Command, terminal: Terminal): void {
@@ -85,6 +91,52 @@ function addFederation(rotate: Command, terminal: Terminal): void {
       ...await filesOf(flags, { cert: "certificatePem", key: "privateKeyPem", ca: "caPem" }),
     }),
     show: showRotation,
+  }, terminal);
+}
+
+function addDbKey(rotate: Command, terminal: Terminal): void {
+  adminCommand(rotate, {
+    words: "db-key",
+    description: "encrypt the database anew under another key; writes wait meanwhile",
+    operation: rotateDbKey,
+    declare: (command) =>
+      dryRun(command)
+        .option("--key-file <file>", "the new key (64 hex digits, or a long passphrase); random by default")
+        .option("--forget-old", "do not keep the old key for older backups: after a leak"),
+    input: async (flags) => ({
+      dryRun: flags["dryRun"] === true,
+      forgetOld: flags["forgetOld"] === true,
+      ...(flags["keyFile"] === undefined
+        ? {}
+        : { key: (await readText(String(flags["keyFile"]), "key-file")).trim() }),
+    }),
+    show: showRotation,
+    help: "Example: qpq-server rotate db-key --dry-run",
+  }, terminal);
+}
+
+function addOpaque(rotate: Command, terminal: Terminal): void {
+  adminCommand(rotate, {
+    words: "opaque",
+    description: "make a new OPAQUE setup, to which accounts move as they log in; or retire an old one",
+    operation: rotateOpaque,
+    declare: (command) =>
+      destructive(command)
+        .option("--new-seed", "with a new OPRF seed: after a leak of the database and its key")
+        .option("--retire <setup>", "end an old setup; refused while accounts need it")
+        .option("--force", "retire it all the same: those accounts need `user reset`"),
+    input: (flags) => ({
+      dryRun: flags["dryRun"] === true,
+      newSeed: flags["newSeed"] === true,
+      force: flags["force"] === true,
+      ...(flags["retire"] === undefined ? {} : { retire: wholeNumber(flags, "retire") }),
+    }),
+    reach: confirmed(rotateOpaque, ({ lockedOut }) => {
+      const count = (lockedOut as readonly string[] | undefined)?.length ?? 0;
+      return count === 0 ? null : `${count} accounts will not be able to log in any more.`;
+    }),
+    show: showRotation,
+    help: "Examples:\n  qpq-server rotate opaque\n  qpq-server rotate opaque --retire 1",
   }, terminal);
 }
 

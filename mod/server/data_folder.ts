@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { base64url, hex, randomBytes } from "../base/bytes.ts";
 import { messageOf } from "../base/errors.ts";
 import { exists, readTextIfThere, writeFileAtomic } from "../base/files.ts";
+import { storeKeysOf } from "../admin/rotate_db_key_file.ts";
 import { managedSecretPath } from "../config/load.ts";
 import { optionOf, type Settings } from "../config/options.ts";
 import { Refusal } from "../config/values.ts";
@@ -64,7 +65,8 @@ interface Making {
 }
 
 async function findDbKeys(settings: Settings, { made, mayMake }: Making): Promise<readonly string[]> {
-  if (settings.dbKey) return settings.dbKey.lines;
+  const configured = settings.dbKey && storeKeysOf(settings);
+  if (configured) return configured;
   const path = managedSecretPath(settings.dataDir, "db_key");
   if (settings.allowPlaintextStore) return [""];
   const madeMeanwhile = await readManaged(path, "db_key");

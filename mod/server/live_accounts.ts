@@ -1,6 +1,8 @@
 /** What operations on accounts and on the store's key need of the running server. */
 import type { LiveAccounts, LiveStoreKey } from "../admin/operations_live.ts";
 import type { OpaqueSetups } from "../auth/setups.ts";
+import { managedSecretPath } from "../config/load.ts";
+import type { Secret } from "../config/options.ts";
 import type { ServerContext } from "./context.ts";
 import type { LiveSettings } from "./reload_settings.ts";
 
@@ -30,7 +32,10 @@ export class RunningStoreKey implements LiveStoreKey {
 
   replaced(key: string, lines: readonly string[]): void {
     this.#current = key;
-    const { dbKey } = this.#settings.current;
-    if (dbKey) this.#settings.replace({ ...this.#settings.current, dbKey: { ...dbKey, lines } });
+    const settings = this.#settings.current;
+    // A store that was not encrypted has a managed key from now on.
+    const path = managedSecretPath(settings.dataDir, "db_key");
+    const dbKey: Secret = { ...settings.dbKey ?? { from: "managed", path }, lines };
+    this.#settings.replace({ ...settings, dbKey });
   }
 }

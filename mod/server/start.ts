@@ -9,10 +9,11 @@ import { hideInLogs, logger } from "../base/log.ts";
 import { VERSION } from "../base/version.ts";
 import { type Loaded, managedSecretPath } from "../config/load.ts";
 import type { Secret, Settings } from "../config/options.ts";
-import { type ControlServer, startControlServer } from "../admin/control.ts";
+import { type ControlHandler, type ControlServer, startControlServer } from "../admin/control.ts";
 import type { AdminContext } from "../admin/operations.ts";
 import type { LiveServer } from "../admin/operations_live.ts";
 import { acceptedTokens } from "../admin/rotate_auth_token.ts";
+import { finishAtStart } from "../admin/rotate_db_key_start.ts";
 import { recordRotation } from "../admin/rotate_history.ts";
 import { localNames } from "../admin/rotate_tls_files.ts";
 import { Authenticator } from "../auth/authenticator.ts";
@@ -29,10 +30,11 @@ import { watchEventLoop } from "../observe/process_metrics.ts";
 import { METHODS } from "../protocol/methods.ts";
 import { BlobFiles } from "../store/blob_files.ts";
 import { lockFolder } from "../store/folder_lock.ts";
-import { openStore } from "../store/open.ts";
+import { openStoreTellingKey } from "../store/open.ts";
 import type { Listener } from "../transport/transport.ts";
 import { adminHandlers } from "./admin_handlers.ts";
 import { LiveAdmin } from "./admin_handlers_live.ts";
+import { BackupSchedule } from "./backup_schedule.ts";
 import { Certificates } from "./certificates.ts";
 import type { ServerContext } from "./context.ts";
 import { findSecrets, makeFolders, type Secrets } from "./data_folder.ts";
@@ -97,21 +99,25 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     limits: LIMIT_NAMES,
     clock,
   });
-  const store = cleanup.use(
-    await openStore({
-      backend: settings.storeBackend,
-      dataDir: settings.dataDir,
-      keys: secrets.dbKeys,
-      onBatch: (size, seconds) => metrics.storeBatch(size, seconds),
-    }),
-  );
+  const { store, key: openedKey } = await openStoreTellingKey({
+    backend: settings.storeBackend,
+    dataDir: settings.dataDir,
+    keys: secrets.dbKeys,
+    onBatch: (size, seconds) => metrics.storeBatch(size, seconds),
+  });
+  cleanup.use(store);
+  const started = await finishAtStart(store, {
+    settings: withMadeSecrets(settings, secrets),
+    key: openedKey,
+    clock,
+  });
   const pool = cleanup.use(
     await OpaquePool.open({
       workers: settings.opaqueWorkers ?? defaultWorkers(),
       pendingMax: OPAQUE_PENDING_MAX,
     }),
   );
-  const live = new LiveSettings(withMadeSecrets(settings, secrets));
+  const live = new LiveSettings(started.settings);
   const tokens = await AccessTokens.of(await acceptedTokens(live.current));
   const setups = await OpaqueSetups.open({ store, pool, clock });
 
@@ -197,6 +203,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
   cleanup.defer(watchEventLoop(metrics.registry, clock));
   const health = settings.metricsEnabled ? startHealth(context, { listener, expiry }) : null;
   cleanup.defer(() => health?.close());
+  const stopped = new AbortController();
   const admin = cleanup.use(
     new LiveAdmin(context, {
       listener,
@@ -204,7 +211,10 @@ export async function startServer(settings: Settings, options: StartOptions = {}
       settings: live,
       load: options.load ?? null,
       tokens,
+      setups,
       secrets: secrets.dbKeys,
+      storeKey: started.key,
+      stopping: stopped.signal,
     }),
   );
   await admin.start();
@@ -212,8 +222,15 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     onReplaced: (certificate) => listener.replaceCertificate(certificate),
     onRotated: (how) => recordTlsRotation(context, { admin, how }),
   });
-  const control = await startControl(context, { admin, ...(options.step ? { step: options.step } : {}) });
+  const handlers = adminHandlers(context, { live: admin, ...(options.step ? { step: options.step } : {}) });
+  const control = await startControl(context, handlers);
   cleanup.defer(() => control?.[Symbol.asyncDispose]());
+  const backups = new BackupSchedule(context, {
+    create: handlers["backup create"]!,
+    prune: handlers["backup prune"]!,
+  });
+  cleanup.use(backups).start();
+  cleanup.defer(() => stopped.abort());
 
   const running = cleanup.move();
   let stopping: Promise<void> | null = null;
@@ -293,13 +310,14 @@ function registerGauges({ store, metrics, registry, delivery, certificates, memo
   metrics.onCollect(async () => {
     metrics.connections.set(registry.count);
     metrics.sessions.set(registry.loggedInCount);
-    metrics.sendQueueBytes.set(memory.used);
+    metrics.requestBytes.set(memory.used);
     metrics.waiters.set(delivery.waiters.count);
     metrics.subscribers.set(delivery.subscriptionCount);
     metrics.certificateExpirySeconds.set(certificates.info.notAfter / 1000);
     const counts = await store.counts();
     metrics.setStoreCounts(counts);
-    metrics.setOpaqueAccounts({ current: counts.accounts, retired: 0 });
+    const underNewest = (await store.accountsBySetup()).at(-1)?.accounts ?? 0;
+    metrics.setOpaqueAccounts({ current: underNewest, retired: counts.accounts - underNewest });
     metrics.storeDiskBytes.set(await store.diskBytes());
   });
 }
@@ -320,11 +338,10 @@ function withMadeSecrets(settings: Settings, { authTokens, dbKeys }: Secrets): S
 /** The server also runs where there can be no socket: it is told, and signals remain. */
 async function startControl(
   context: ServerContext,
-  options: { admin: LiveServer; step?: AdminContext["step"] },
+  handlers: Readonly<Record<string, ControlHandler>>,
 ): Promise<ControlServer | null> {
-  const { admin: live, ...rest } = options;
   try {
-    return await startControlServer(context.settings.dataDir, adminHandlers(context, { live, ...rest }));
+    return await startControlServer(context.settings.dataDir, handlers);
   } catch (error) {
     log.warn("there is no control socket: {reason}; commands do not reach this server, signals do", {
       reason: messageOf(error),

@@ -68,6 +68,9 @@ const STORIES: Record<string, Story> = {
     },
     stepsMin: 5,
   },
+  "rotate db-key": { name: "rotate db-key", input: async () => ({}), stepsMin: 6 },
+  "rotate opaque": { name: "rotate opaque", input: async () => ({}), stepsMin: 2 },
+  "rotate opaque --new-seed": { name: "rotate opaque", input: async () => ({ newSeed: true }), stepsMin: 2 },
   "rotate federation": {
     name: "rotate federation",
     input: async () => ({ ...await foreignPair() }),
