@@ -128,7 +128,10 @@ export interface NewSession {
   readonly now: number;
 }
 
-/** What a Resume needs to judge. A session is kept after its end as long as its device is known. */
+/** Sessions of a device that are kept after their end; see {@link SessionStore.createSession}. */
+export const ENDED_SESSIONS_KEPT = 4;
+
+/** What a Resume needs to judge. The last sessions of a device are kept after their end, as long as it is known. */
 export interface SessionState {
   readonly sessionId: SessionId;
   readonly accountId: AccountId;
@@ -147,7 +150,8 @@ export interface SessionState {
 export interface SessionStore {
   /**
    * Stores the session, and the device when it is new (with an empty queue); a known device keeps its key and
-   * signature, takes the new name, and its older sessions end. Refuses `tooManyDevices` beyond devicesMax, and
+   * signature, takes the new name, and its older sessions end: {@link ENDED_SESSIONS_KEPT} of them are kept, those
+   * made last, and the others forgotten. Refuses `tooManyDevices` beyond devicesMax, and
    * `deviceConflict` when the id belongs to another account or key, or was revoked.
    */
   createSession(

@@ -2,6 +2,7 @@
 import { copy, equal } from "../../base/bytes.ts";
 import type { AccountId, DeviceId, SessionId } from "../../base/ids.ts";
 import type { Device, NewSession, ServerNotice, SessionState, SessionStore } from "../store.ts";
+import { ENDED_SESSIONS_KEPT } from "../store.ts";
 import { dropKeyPackages } from "./keypackages.ts";
 import { dropQueue, enqueueNotice } from "./queues.ts";
 import type { DeviceRow, SessionRow } from "./rows.ts";
@@ -116,7 +117,7 @@ export function createSession(
   if (known) {
     const same = known.accountId === accountId && equal(known.deviceKey, session.deviceKey);
     if (!same || known.revoked) return { status: "deviceConflict" };
-    for (const older of state.sessionIndex.sessionsOf(deviceId)) end(state, older);
+    endAndForget(state, deviceId);
     state.put(devices, { ...known, name: session.deviceName, lastSeenAt: Math.max(known.lastSeenAt, now) });
   } else {
     const others = state.sessionIndex.activeDevicesOf(accountId);
@@ -127,6 +128,15 @@ export function createSession(
   const { sessionId } = session;
   state.put(sessions, { sessionId, accountId, deviceId, createdAt: now, lastSeenAt: now, ended: false });
   return { status: "created", newDevice: !known, deviceSigned: Boolean(known?.accountSignature) };
+}
+
+/** Ends the device's sessions and forgets all but the last. */
+function endAndForget(state: State, deviceId: DeviceId): void {
+  const newestFirst = state.sessionIndex.sessionsOf(deviceId).sort((a, b) => b.createdAt - a.createdAt);
+  for (const [index, row] of newestFirst.entries()) {
+    if (index < ENDED_SESSIONS_KEPT) end(state, row);
+    else state.remove(state.sessions.sessions, row.sessionId);
+  }
 }
 
 function addDevice(state: State, session: NewSession): void {

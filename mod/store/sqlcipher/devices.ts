@@ -2,6 +2,7 @@
 import { equal } from "../../base/bytes.ts";
 import { type AccountId, type DeviceId, idOf, type SessionId } from "../../base/ids.ts";
 import type { Device, NewSession, ServerNotice, SessionState, SessionStore } from "../store.ts";
+import { ENDED_SESSIONS_KEPT } from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Queues } from "./queues.ts";
@@ -57,6 +58,8 @@ export class Devices {
   readonly #touchDevice: Prepared<never>;
   readonly #endSession: Prepared<never>;
   readonly #endOfDevice: Prepared<never>;
+  readonly #endedOfDevice: Prepared<{ session_id: Uint8Array; created_at: number }>;
+  readonly #forgetSession: Prepared<never>;
   readonly #idleSessions: Prepared<{ session_id: Uint8Array }>;
   readonly #oldSessions: Prepared<{ session_id: Uint8Array }>;
 
@@ -102,6 +105,10 @@ export class Devices {
     this.#endOfDevice = prepare(
       "UPDATE sessions SET ended = 1 WHERE device = ? AND ended = 0 AND session_id IS NOT ?",
     );
+    this.#endedOfDevice = prepare(
+      "SELECT session_id, created_at FROM sessions WHERE device = ? AND ended = 1",
+    );
+    this.#forgetSession = prepare("DELETE FROM sessions WHERE session_id = ?");
     this.#idleSessions = prepare(
       "SELECT session_id FROM sessions WHERE ended = 0 AND last_seen_at < ? ORDER BY last_seen_at LIMIT ?",
     );
@@ -122,6 +129,7 @@ export class Devices {
       if (!same) return { status: "deviceConflict" };
       this.#rename.run(deviceName, now, known.id);
       this.#endOfDevice.run(known.id, null);
+      this.#forgetEnded(known.id);
       this.#insertSession.run(sessionId, known.id, now, now);
       return { status: "created", newDevice: false, deviceSigned: known.account_signature !== null };
     }
@@ -133,6 +141,12 @@ export class Devices {
     this.#ledger.changeTotals().devices += 1;
     this.#queues.notify(others.map((other) => idOf(other.device_id)), session.deviceAddedNotice, now);
     return { status: "created", newDevice: true, deviceSigned: false };
+  }
+
+  /** Few rows, since each new session of the device does this: sorted here, without an index for it. */
+  #forgetEnded(device: number): void {
+    const newestFirst = this.#endedOfDevice.all(device).sort((a, b) => b.created_at - a.created_at);
+    for (const row of newestFirst.slice(ENDED_SESSIONS_KEPT)) this.#forgetSession.run(row.session_id);
   }
 
   #active(account: number): DeviceRow[] {

@@ -52,6 +52,26 @@ export function deviceContract(test: ContractTest): void {
     assert.equal((await world.store.findSession(session.sessionId))?.ended, false);
   });
 
+  test("createSession() forgets all but the last ended sessions of the device", async (world) => {
+    const first = await world.person();
+    const { accountId, deviceId, deviceKey } = first;
+    const other = await world.device(first, { now: world.now - 1000 });
+    const sessions = Array.from(
+      { length: 6 },
+      (_, index) => world.newSession(accountId, { deviceId, deviceKey, now: world.now + index + 1 }),
+    );
+    for (const session of sessions) {
+      assert.equal((await world.store.createSession(session)).status, "created");
+    }
+    const ended = [first, ...sessions, other].map(async ({ sessionId }) =>
+      (await world.store.findSession(sessionId))?.ended
+    );
+    assert.deepEqual(await Promise.all(ended), [
+      ...[undefined, undefined, true, true, true, true],
+      ...[false, false],
+    ]);
+  });
+
   test("createSession() notifies the account's other devices of a new one, not of a known one", async (world) => {
     const first = await world.person();
     const notice = world.notice();
