@@ -7,7 +7,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { copy, equal, fromHex, hex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { type ErrorCode, QpqError } from "../base/errors.ts";
-import { type DeviceId, type GroupId, idOf, type MessageId, randomId } from "../base/ids.ts";
+import { type DeviceId, type GroupId, idOf, type MessageId, newMessageId } from "../base/ids.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import {
   type EnqueueRequest,
@@ -73,7 +73,7 @@ export function addToOutbox(
     retry?: NonNullable<OutboxRecord["retry"]>;
   },
 ): MessageId {
-  const messageId = randomId<MessageId>();
+  const messageId = newMessageId(request.now);
   const message = create(EnqueueRequestSchema, {
     messageId: fromHex(messageId),
     parts: request.parts.map(({ payload, recipients }) => ({ payload, recipients: recipients.map(fromHex) })),

@@ -1,0 +1,20 @@
+import assert from "node:assert/strict";
+import { type DeviceId, randomId } from "../../../mod/base/ids.ts";
+import { addToOutbox, requestIn } from "../../../mod/client/outbox.ts";
+import type { StateTransaction } from "../../../mod/client/state.ts";
+import type { OutboxRecord } from "../../../mod/client/state_records.ts";
+import { hex } from "../../../mod/base/bytes.ts";
+
+Deno.test("addToOutbox() makes message ids in the order of time, none twice", () => {
+  const rows: OutboxRecord[] = [];
+  const tx = { put: (_table: string, _key: string, row: OutboxRecord) => rows.push(row) };
+  const parts = [{ payload: new Uint8Array([1]), recipients: [randomId<DeviceId>()] }];
+  const ids = Array.from(
+    { length: 200 },
+    (_, minute) =>
+      addToOutbox(tx as unknown as StateTransaction, { parts, now: 1_790_000_000_000 + minute * 60_000 }),
+  );
+  assert.deepEqual(ids, ids.toSorted());
+  assert.equal(new Set(ids.map((id) => id.slice(12))).size, ids.length);
+  assert.deepEqual(rows.map((row) => hex(requestIn(row).messageId)), ids);
+});
