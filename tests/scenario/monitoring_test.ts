@@ -13,6 +13,7 @@ import { Monitoring, opsPath, poll, type Rule } from "../support/prometheus.ts";
 import { newAccount } from "../support/test_client.ts";
 import { commandLine } from "../support/program.ts";
 import { freeUdpPort, ServerProcess } from "../support/server_process.ts";
+import { lacks } from "../support/installed.ts";
 import { tempFolder } from "../support/temp_folder.ts";
 import { startTestServer } from "../support/test_server.ts";
 import { parseExposition } from "../unit/observe/exposition.ts";
@@ -105,7 +106,9 @@ function startWebhook() {
   };
 }
 
-Deno.test("promtool and amtool accept the configuration, the alerts and the example of Alertmanager", async () => {
+Deno.test("promtool and amtool accept the configuration, the alerts and the example of Alertmanager", {
+  ignore: lacks("promtool", "amtool"),
+}, async () => {
   const config = await promtool("check", "config", opsPath("prometheus.yml"));
   assert.deepEqual(
     [config.code, /SUCCESS: 1 rule files found/.test(config.output)],
@@ -128,7 +131,7 @@ Deno.test("promtool and amtool accept the configuration, the alerts and the exam
   assert.equal(amtool.code, 0, amtool.output);
 });
 
-Deno.test("every alert is tested, firing and not firing", async () => {
+Deno.test("every alert is tested, firing and not firing", { ignore: lacks("promtool") }, async () => {
   const files = ["prometheus-alerts_test.yml", "prometheus-alerts-days_test.yml"];
   const { code, output } = await promtool("test", "rules", ...files.map(opsPath));
   assert.equal(code, 0, output);
@@ -209,69 +212,80 @@ Deno.test("the dashboard has the contract's panels, each at a place of its own",
   }
 });
 
-Deno.test("Prometheus finds data for every expression of dashboard and alerts; an alert reaches Alertmanager", async () => {
-  await using webhook = startWebhook();
-  await using server = await startTestServer();
-  const { hostname, port } = server.server.metricsAddress!;
-  await using monitoring = await Monitoring.start({ server: `${hostname}:${port}`, webhook: webhook.url });
-  {
-    await using alice = await newAccount(server, "alice");
-    await using bob = await newAccount(server, "bob");
-    server.server.context.metrics.backupLastSuccessSeconds.set(Date.now() / 1000 - 60);
-    server.server.context.metrics.backupIntervalSeconds.set(3600);
-    const traffic = async () => {
-      await alice.enqueue([bob.deviceId], { payload: randomBytes(100) });
-      await bob.connection.call("fetch", {});
-    };
-    await checkTargets(monitoring);
-    await checkDashboard(monitoring, traffic);
-    await checkRules(monitoring);
-  }
-  await server.stop();
-  const down = await poll("QpqServerDown in Alertmanager", async () => {
-    const alerts = await monitoring.alerts();
-    return alerts.find(({ labels }) => labels["alertname"] === "QpqServerDown");
-  });
-  assert.deepEqual([down.labels["severity"], down.labels["instance"]], ["critical", `${hostname}:${port}`]);
-  assert.equal(down.annotations["summary"], `${hostname}:${port} does not answer`);
-  assert.equal(down.annotations["runbook_url"], "ops/incident-response.md#server-down");
-  assert.equal((await webhook.received).status, "firing");
-});
+Deno.test(
+  "Prometheus finds data for every expression of dashboard and alerts; an alert reaches Alertmanager",
+  { ignore: lacks("prometheus", "prometheus-alertmanager", "prometheus-node-exporter") },
+  async () => {
+    await using webhook = startWebhook();
+    await using server = await startTestServer();
+    const { hostname, port } = server.server.metricsAddress!;
+    await using monitoring = await Monitoring.start({ server: `${hostname}:${port}`, webhook: webhook.url });
+    {
+      await using alice = await newAccount(server, "alice");
+      await using bob = await newAccount(server, "bob");
+      server.server.context.metrics.backupLastSuccessSeconds.set(Date.now() / 1000 - 60);
+      server.server.context.metrics.backupIntervalSeconds.set(3600);
+      const traffic = async () => {
+        await alice.enqueue([bob.deviceId], { payload: randomBytes(100) });
+        await bob.connection.call("fetch", {});
+      };
+      await checkTargets(monitoring);
+      await checkDashboard(monitoring, traffic);
+      await checkRules(monitoring);
+    }
+    await server.stop();
+    const down = await poll("QpqServerDown in Alertmanager", async () => {
+      const alerts = await monitoring.alerts();
+      return alerts.find(({ labels }) => labels["alertname"] === "QpqServerDown");
+    });
+    assert.deepEqual([down.labels["severity"], down.labels["instance"]], ["critical", `${hostname}:${port}`]);
+    assert.equal(down.annotations["summary"], `${hostname}:${port} does not answer`);
+    assert.equal(down.annotations["runbook_url"], "ops/incident-response.md#server-down");
+    assert.equal((await webhook.received).status, "firing");
+  },
+);
 
-Deno.test("the commands of monitoring.md work", async () => {
-  await using folder = await tempFolder();
-  const port = freeUdpPort();
-  const metrics = freeTcpPort();
-  const flags = ["--metrics-enabled", "--metrics-listen", `127.0.0.1:${metrics}`];
-  await using server = await ServerProcess.start({ dataDir: join(folder.path, "data"), port, flags });
-  const bin = join(folder.path, "bin");
-  await Deno.mkdir(bin);
-  const program = commandLine(["client"]).map((word) => `'${word}'`).join(" ");
-  await Deno.writeTextFile(join(bin, "qpq-client"), `#!/bin/sh\nexec ${program} "$@"\n`, { mode: 0o755 });
-  await Deno.symlink(opsPath(""), join(folder.path, "ops"));
-  const page = await read("monitoring.md");
-  const example = /^```json\n([^]*?)^```$/m.exec(page)![1]!;
-  await Deno.writeTextFile(join(folder.path, "qpq.log"), `${server.log}\n${example}`);
-  const blocks = [...page.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, block]) => block!);
-  assert.ok(blocks.length >= 4);
-  const lines = blocks.flatMap((block) => block.trim().split("\n"));
-  const env = {
-    PATH: `${bin}:${Deno.env.get("PATH")}`,
-    TOKEN: server.accessToken,
-    QPQ_DATA_DIR: server.dataDir,
-  };
-  for (const line of lines) {
-    const command = line.replaceAll("127.0.0.1:9090", `127.0.0.1:${metrics}`).replaceAll(":7000", `:${port}`);
-    const { code, stdout, stderr } = await new Deno.Command("bash", {
-      args: ["-euo", "pipefail", "-c", command],
-      cwd: folder.path,
-      env,
-    }).output();
-    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-    assert.equal(code, 0, `${line}\n${text(stdout)}${text(stderr)}`);
-    assert.notEqual(text(stdout).trim(), "", `${line} says nothing`);
-  }
-});
+Deno.test(
+  "the commands of monitoring.md work",
+  { ignore: lacks("promtool", "curl", "jq", "ss", "pgrep") },
+  async () => {
+    await using folder = await tempFolder();
+    const port = freeUdpPort();
+    const metrics = freeTcpPort();
+    const flags = ["--metrics-enabled", "--metrics-listen", `127.0.0.1:${metrics}`];
+    await using server = await ServerProcess.start({ dataDir: join(folder.path, "data"), port, flags });
+    const bin = join(folder.path, "bin");
+    await Deno.mkdir(bin);
+    const program = commandLine(["client"]).map((word) => `'${word}'`).join(" ");
+    await Deno.writeTextFile(join(bin, "qpq-client"), `#!/bin/sh\nexec ${program} "$@"\n`, { mode: 0o755 });
+    await Deno.symlink(opsPath(""), join(folder.path, "ops"));
+    const page = await read("monitoring.md");
+    const example = /^```json\n([^]*?)^```$/m.exec(page)![1]!;
+    await Deno.writeTextFile(join(folder.path, "qpq.log"), `${server.log}\n${example}`);
+    const blocks = [...page.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, block]) => block!);
+    assert.ok(blocks.length >= 4);
+    const lines = blocks.flatMap((block) => block.trim().split("\n"));
+    const env = {
+      PATH: `${bin}:${Deno.env.get("PATH")}`,
+      TOKEN: server.accessToken,
+      QPQ_DATA_DIR: server.dataDir,
+    };
+    for (const line of lines) {
+      const command = line.replaceAll("127.0.0.1:9090", `127.0.0.1:${metrics}`).replaceAll(
+        ":7000",
+        `:${port}`,
+      );
+      const { code, stdout, stderr } = await new Deno.Command("bash", {
+        args: ["-euo", "pipefail", "-c", command],
+        cwd: folder.path,
+        env,
+      }).output();
+      const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+      assert.equal(code, 0, `${line}\n${text(stdout)}${text(stderr)}`);
+      assert.notEqual(text(stdout).trim(), "", `${line} says nothing`);
+    }
+  },
+);
 
 /** A TCP port that was free a moment ago. */
 function freeTcpPort(): number {

@@ -1,6 +1,7 @@
 /**
  * The status page of a real server in a real browser. QPQ_TEST_SCREENSHOTS names a folder to keep the pictures in.
  */
+import { lacks } from "../support/installed.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { randomBytes } from "../../mod/base/bytes.ts";
@@ -41,7 +42,9 @@ async function keep(name: string, png: Uint8Array<ArrayBuffer>): Promise<void> {
   if (folder) await Deno.writeFile(join(folder, `status-${name}.png`), png);
 }
 
-Deno.test("the status page draws a running server, live, with nothing from elsewhere", async () => {
+Deno.test("the status page draws a running server, live, with nothing from elsewhere", {
+  ignore: lacks("chromium"),
+}, async () => {
   await using server = await startTestServer();
   await using alice = await newAccount(server, "alice");
   await using bob = await newAccount(server, "bob");
@@ -75,28 +78,32 @@ Deno.test("the status page draws a running server, live, with nothing from elsew
   });
 });
 
-Deno.test("the status page fits a phone and follows the reader's colours", async () => {
-  await using server = await startTestServer();
-  await using chromium = await Chromium.start();
-  const background = (page: Page) => page.evaluate(`getComputedStyle(document.body).backgroundColor`);
-  const [dark, wide] = await chromium.withPage(PHONE, async (page) => {
-    await page.open(`${statusUrl(server)}?range=24h`);
-    await page.until("document.body.dataset.drawn");
-    await keep("phone-dark", await page.screenshot());
-    assert.equal(await page.evaluate(`document.querySelector("[aria-current]").textContent`), "24 hours");
-    assert.match(await text(page, "attention"), /no backup has been made/);
-    assert.deepEqual(page.complaints, []);
-    return [await background(page), await page.evaluate("document.documentElement.scrollWidth")];
-  });
-  assert.equal(wide, 375, "nothing is wider than the screen");
-  const light = await chromium.withPage({ ...PHONE, colourScheme: "light" }, async (page) => {
-    await page.open(statusUrl(server));
-    return await background(page);
-  });
-  assert.notEqual(dark, light);
-});
+Deno.test(
+  "the status page fits a phone and follows the reader's colours",
+  { ignore: lacks("chromium") },
+  async () => {
+    await using server = await startTestServer();
+    await using chromium = await Chromium.start();
+    const background = (page: Page) => page.evaluate(`getComputedStyle(document.body).backgroundColor`);
+    const [dark, wide] = await chromium.withPage(PHONE, async (page) => {
+      await page.open(`${statusUrl(server)}?range=24h`);
+      await page.until("document.body.dataset.drawn");
+      await keep("phone-dark", await page.screenshot());
+      assert.equal(await page.evaluate(`document.querySelector("[aria-current]").textContent`), "24 hours");
+      assert.match(await text(page, "attention"), /no backup has been made/);
+      assert.deepEqual(page.complaints, []);
+      return [await background(page), await page.evaluate("document.documentElement.scrollWidth")];
+    });
+    assert.equal(wide, 375, "nothing is wider than the screen");
+    const light = await chromium.withPage({ ...PHONE, colourScheme: "light" }, async (page) => {
+      await page.open(statusUrl(server));
+      return await background(page);
+    });
+    assert.notEqual(dark, light);
+  },
+);
 
-Deno.test("the status page says everything without JavaScript", async () => {
+Deno.test("the status page says everything without JavaScript", { ignore: lacks("chromium") }, async () => {
   await using server = await startTestServer();
   await using alice = await newAccount(server, "alice");
   await alice.enqueue([alice.deviceId], { payload: randomBytes(10) });
@@ -113,14 +120,18 @@ Deno.test("the status page says everything without JavaScript", async () => {
   });
 });
 
-Deno.test("the status page says when the server no longer answers", async () => {
-  await using server = await startTestServer();
-  await using chromium = await Chromium.start();
-  await chromium.withPage(DESKTOP, async (page) => {
-    await page.open(statusUrl(server));
-    await page.until("document.body.dataset.drawn");
-    await server.stop();
-    await page.until(`!document.getElementById("stale").hidden`);
-    assert.match(await text(page, "stale"), /no answer/);
-  });
-});
+Deno.test(
+  "the status page says when the server no longer answers",
+  { ignore: lacks("chromium") },
+  async () => {
+    await using server = await startTestServer();
+    await using chromium = await Chromium.start();
+    await chromium.withPage(DESKTOP, async (page) => {
+      await page.open(statusUrl(server));
+      await page.until("document.body.dataset.drawn");
+      await server.stop();
+      await page.until(`!document.getElementById("stale").hidden`);
+      assert.match(await text(page, "stale"), /no answer/);
+    });
+  },
+);
