@@ -38,6 +38,8 @@ export class Expiry implements Disposable {
   readonly #times: ExpiryTimes;
   #wallAtStart = 0;
   #monotonicAtStart = 0;
+  /** The last time of the wall clock that was believed; what the store's mark says while expiry is paused. */
+  #believed = 0;
   #pausedBecause: string | null = null;
   #cancel: () => void = () => {};
   #stopped = false;
@@ -60,9 +62,21 @@ export class Expiry implements Disposable {
     const now = this.#clock.now();
     const mark = await this.#store.writeMark(now);
     if (mark !== null && Math.abs(now - mark) > MARK_MS_MAX) {
+      this.#believed = mark;
       this.#pause(`the clock differs by ${hours(now - mark)} h from when this server last ran`);
+      await this.writeMark();
     }
     this.#schedule();
+  }
+
+  /**
+   * Marks in the store when this server ran: rejects when the store cannot be written. A clock that is not believed
+   * leaves no mark, so that the next start sees the difference as well.
+   */
+  async writeMark(): Promise<void> {
+    this.#checkClock();
+    if (!this.#pausedBecause) this.#believed = this.#clock.now();
+    await this.#store.writeMark(this.#believed);
   }
 
   /** An operator has looked at the clock: goes on from here. */
@@ -70,14 +84,14 @@ export class Expiry implements Disposable {
     this.#pausedBecause = null;
     this.#wallAtStart = this.#clock.now();
     this.#monotonicAtStart = this.#clock.monotonic();
+    this.#believed = this.#wallAtStart;
   }
 
   /** One round; {@link start} repeats it. Returns how much was deleted. */
   async round(): Promise<number> {
-    this.#checkClock();
+    await this.writeMark();
     if (this.#pausedBecause) return 0;
     const now = this.#clock.now();
-    await this.#store.writeMark(now);
     const { idempotencyMs, guardIdleMs, sessionIdleMs, sessionMs, deviceIdleMs } = this.#times;
     const kinds: (() => Promise<number>)[] = [
       () => this.#store.expireEntries(now, STEP_ROWS),

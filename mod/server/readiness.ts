@@ -10,10 +10,10 @@ export async function readiness(
   context: ServerContext,
   parts: { listener: Listener; expiry: Expiry },
 ): Promise<Check[]> {
-  const { store, clock, certificates, disk } = context;
+  const { clock, certificates, disk } = context;
   const now = clock.now();
   await disk.look();
-  const failure = await store.writeMark(now).then(() => null, messageOf);
+  const failure = await parts.expiry.writeMark().then(() => null, messageOf);
   const storeProblem = failure === null ? disk.problem : `the store cannot be written: ${failure}`;
   const { notBefore, notAfter } = certificates.info;
   const check = (name: string, ok: boolean, reason: string): Check =>

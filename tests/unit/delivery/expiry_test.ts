@@ -76,3 +76,40 @@ Deno.test("Expiry waits for the operator when the clock is a day off from the la
   await second.start();
   assert.match(second.pausedBecause!, /differs by -48 h/);
 });
+
+Deno.test("Expiry that waits for the operator still waits after another start", async () => {
+  await using world = await DeliveryWorld.open();
+  {
+    using first = await expiryOf(world);
+    await first.start();
+  }
+  world.clock.jumpWall(400 * DAY);
+  {
+    using second = await expiryOf(world);
+    await second.start();
+    await second.writeMark();
+    await second.round();
+  }
+  using third = await expiryOf(world);
+  await third.start();
+  assert.match(third.pausedBecause!, /differs by 9600 h/);
+  third.resume();
+  await third.round();
+  using fourth = await expiryOf(world);
+  await fourth.start();
+  assert.equal(fourth.pausedBecause, null);
+});
+
+Deno.test("Expiry.writeMark() leaves no mark of a clock that jumped while the server ran", async () => {
+  await using world = await DeliveryWorld.open();
+  {
+    using first = await expiryOf(world);
+    await first.start();
+    world.clock.jumpWall(400 * DAY);
+    await first.writeMark();
+    assert.match(first.pausedBecause!, /moved by 9600 h/);
+  }
+  using second = await expiryOf(world);
+  await second.start();
+  assert.match(second.pausedBecause!, /differs by 9600 h/);
+});
