@@ -31,7 +31,8 @@ import * as blobs from "./blobs.ts";
 import { Committer } from "./committer.ts";
 import { Compaction } from "./compaction.ts";
 import type { Watch } from "./copy.ts";
-import { type Disk, isDiskFull, isReadOnly, realDisk } from "./disk.ts";
+import { cannotOpen } from "./cannot_open.ts";
+import { type Disk, realDisk } from "./disk.ts";
 import { type FoundRow, importRows, walkState } from "./export.ts";
 import { FORMAT_VERSION } from "./header.ts";
 import { checkIntegrity } from "./integrity.ts";
@@ -81,25 +82,6 @@ export async function openFileStore(
     if (error instanceof StoreOpenError) throw error;
     throw cannotOpen(folder, error);
   }
-}
-
-function cannotOpen(folder: string, cause: unknown): StoreOpenError {
-  if (isDiskFull(cause)) {
-    return new StoreOpenError(
-      "diskFull",
-      folder,
-      `Cannot open ${folder} as the disk is full: free some space`,
-      {
-        cause,
-      },
-    );
-  }
-  if (isReadOnly(cause)) {
-    const message = `Cannot write in ${folder}: give it to the server's user and mount it writable ` +
-      `(${messageOf(cause)})`;
-    return new StoreOpenError("readOnly", folder, message, { cause });
-  }
-  return new StoreOpenError("failed", folder, `Cannot open ${folder}: ${messageOf(cause)}`, { cause });
 }
 
 /** A copy of plain data that shares no buffer with it. */
