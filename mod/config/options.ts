@@ -347,8 +347,7 @@ export const OPTIONS = {
     { read: readRecipients, default: null, shown: "" },
     {
       defaultText: "nobody: only the database is encrypted, under its key",
-      text:
-        "Scheduled backups are encrypted to these age recipients (`age1…`), beside the database's own key.",
+      text: "Backups are encrypted to these age recipients (`age1…`), beside the database's own key.",
     },
   ),
   "backup.keep_last": integer<number>("live", 7, { min: 1, max: 100_000 }, {
