@@ -107,6 +107,14 @@ export class Connection {
     }
   }
 
+  /**
+   * Calls `listener` after each commit with the number of pages in the WAL, instead of making checkpoints. `PRAGMA
+   * wal_autocheckpoint` undoes it.
+   */
+  onCommit(listener: (walPages: number) => void): void {
+    this.#database.setWalHook((_name, pages) => listener(pages));
+  }
+
   /** Closes the file. */
   close(): void {
     this.#database.close();

@@ -10,9 +10,11 @@
  */
 import { PAGE_BYTES } from "./page_key.ts";
 
-const CHUNK_BYTES = 1024 * 1024;
+const CHUNK_BYTES = 256 * 1024;
 /** Synced in pieces: the WAL's own syncs would wait for a large backlog. */
-const SYNC_EACH_BYTES = 8 * CHUNK_BYTES;
+const SYNC_EACH_BYTES = 2 * 1024 * 1024;
+/** While the store is writing, a piece is followed by a pause of so many times what it took. */
+const PAUSE_SHARE = 1;
 const WAL_HEADER_BYTES = 32;
 const FRAME_HEADER_BYTES = 24;
 const FRAME_BYTES = FRAME_HEADER_BYTES + PAGE_BYTES;
@@ -30,6 +32,8 @@ export class OnlineCopy {
   /** Pages behind it that are in the copy already. */
   readonly #saved = new Set<number>();
   #failure: unknown;
+  /** The store has written since the last look. */
+  #storeBusy = false;
 
   /** `source` is open all along, and right after a checkpoint; `target` does not exist. */
   constructor(source: Deno.FsFile, target: string) {
@@ -39,13 +43,18 @@ export class OnlineCopy {
     this.#ahead = Deno.openSync(target, { read: true, write: true });
   }
 
-  /** To be called before each checkpoint. A failure is that of {@link run}. */
-  beforeCheckpoint(walPath: string): void {
+  /** To be called before each checkpoint of `walPages` pages. A failure is that of {@link run}. */
+  beforeCheckpoint(walPath: string, walPages: number): void {
     try {
-      for (const page of pagesInWal(walPath)) this.#save(page);
+      for (const page of pagesInWal(walPath, walPages)) this.#save(page);
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** Tells that the store has written something: the copy then leaves the disk to it for a part of the time. */
+  noteBatch(): void {
+    this.#storeBusy = true;
   }
 
   /** Has {@link run} reject: the source is not what it was. */
@@ -64,6 +73,7 @@ export class OnlineCopy {
   async run(onProgress: (share: number) => void): Promise<void> {
     try {
       let unsynced = 0;
+      let pieceBegan = performance.now();
       while (this.#offset < this.#bytes) {
         if (this.#failure) throw this.#failure;
         const chunk = this.#nextChunk();
@@ -71,7 +81,9 @@ export class OnlineCopy {
         unsynced += chunk.length;
         if (unsynced >= SYNC_EACH_BYTES) {
           await this.#target.syncData();
+          await this.#yieldToStore(performance.now() - pieceBegan);
           unsynced = 0;
+          pieceBegan = performance.now();
         }
         onProgress(this.#offset / this.#bytes);
       }
@@ -81,6 +93,12 @@ export class OnlineCopy {
       this.#target.close();
       this.#ahead.close();
     }
+  }
+
+  async #yieldToStore(pieceMs: number): Promise<void> {
+    if (!this.#storeBusy) return;
+    this.#storeBusy = false;
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_SHARE * pieceMs));
   }
 
   #nextChunk(): Uint8Array {
@@ -95,17 +113,15 @@ export class OnlineCopy {
   }
 }
 
-/** Numbers of the pages in a WAL, ascending. Page numbers are not encrypted. */
-function pagesInWal(path: string): number[] {
+/** Numbers of the first `count` pages in a WAL, ascending. Page numbers are not encrypted. */
+function pagesInWal(path: string, count: number): number[] {
   const pages = new Set<number>();
   using wal = Deno.openSync(path);
-  const { size } = wal.statSync();
-  for (let offset = WAL_HEADER_BYTES; offset < size; offset += FRAMES_READ * FRAME_BYTES) {
-    const frames = readAt(wal, offset, Math.min(FRAMES_READ * FRAME_BYTES, size - offset));
+  for (let frame = 0; frame < count; frame += FRAMES_READ) {
+    const read = Math.min(FRAMES_READ, count - frame);
+    const frames = readAt(wal, WAL_HEADER_BYTES + frame * FRAME_BYTES, read * FRAME_BYTES);
     const view = new DataView(frames.buffer);
-    for (let at = 0; at + FRAME_HEADER_BYTES <= frames.length; at += FRAME_BYTES) {
-      pages.add(view.getUint32(at));
-    }
+    for (let index = 0; index < read; index++) pages.add(view.getUint32(index * FRAME_BYTES));
   }
   return [...pages].sort((a, b) => a - b);
 }

@@ -9,7 +9,12 @@ import type { BatchRunner } from "./batch.ts";
 import { CHECKPOINT_PAGES } from "./connect.ts";
 import { OnlineCopy } from "./online_copy.ts";
 import { DATABASE_NAME, reopenDatabase } from "./open_database.ts";
-import { PAGE_BYTES } from "./page_key.ts";
+
+/**
+ * While the file is copied checkpoints are smaller, and so are the waits for them, which are longer by the pages that
+ * have to be saved.
+ */
+const CHECKPOINT_PAGES_COPYING = CHECKPOINT_PAGES / 4;
 
 const LOST = "The store was opened again in the middle after an error: try again";
 
@@ -32,6 +37,8 @@ export class Upkeep {
    */
   #source: Deno.FsFile | undefined;
   #copy: OnlineCopy | undefined;
+  /** Pages in the WAL, while a copy is under way. */
+  #walPages = 0;
 
   constructor(runner: BatchRunner, { dataDir, path, key }: DatabasePlace) {
     this.#runner = runner;
@@ -51,7 +58,7 @@ export class Upkeep {
     const counts = this.#runner.counts();
     const { connection } = this.#runner;
     this.#checkpoint();
-    connection.exec("PRAGMA wal_autocheckpoint = 0");
+    connection.onCommit((walPages) => this.#walPages = walPages);
     try {
       this.#source ??= Deno.openSync(this.#path);
       this.#copy = new OnlineCopy(this.#source, target);
@@ -73,8 +80,10 @@ export class Upkeep {
 
   /** To be called after each batch: makes the checkpoint when it is due and a copy is under way. */
   afterBatch(): void {
-    if (!this.#copy || walBytes(this.#path) < CHECKPOINT_PAGES * PAGE_BYTES) return;
-    this.#copy.beforeCheckpoint(`${this.#path}-wal`);
+    if (!this.#copy || this.#walPages === 0) return;
+    this.#copy.noteBatch();
+    if (this.#walPages < CHECKPOINT_PAGES_COPYING) return;
+    this.#copy.beforeCheckpoint(`${this.#path}-wal`, this.#walPages);
     try {
       this.#checkpoint();
     } catch (error) {
@@ -82,11 +91,14 @@ export class Upkeep {
     }
   }
 
+  /** Moves the whole WAL into the main file. The WAL keeps its size: writing over it is cheaper than growing it. */
   #checkpoint(): void {
-    const [result] = this.#runner.connection.rows<{ busy: number }>("PRAGMA wal_checkpoint(TRUNCATE)");
-    if (result?.busy !== 0) {
+    const sql = "PRAGMA wal_checkpoint(PASSIVE)";
+    const [result] = this.#runner.connection.rows<{ busy: number; log: number; checkpointed: number }>(sql);
+    if (result?.busy !== 0 || result.log !== result.checkpointed) {
       throw new QpqError("storeUnavailable", "The database is being read by another program");
     }
+    this.#walPages = 0;
   }
 
   /** Lets a second connection read the file, until {@link unshare} or {@link swap}. */
