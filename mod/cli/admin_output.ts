@@ -37,6 +37,11 @@ function describe(key: string, value: Json): string {
   return value.toLocaleString("en");
 }
 
+/** `1 device`, `3 devices`. */
+export function countOf(count: Json | undefined, noun: string): string {
+  return `${Number(count).toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 /** Rows in columns; the first row is the heading. */
 export function showTable(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import type { JsonObject } from "../admin/control.ts";
 import { deviceList, deviceRevoke } from "../admin/devices.ts";
 import { adminCommand } from "./admin_command.ts";
-import { showSize, showTable, showTime } from "./admin_output.ts";
+import { countOf, showSize, showTable, showTime } from "./admin_output.ts";
 import { confirmed, destructive } from "./confirm.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -26,7 +26,9 @@ export function addDevice(program: Command, terminal: Terminal): void {
     reach: confirmed(
       deviceRevoke,
       ({ deviceId, userName, name, entries }) =>
-        `Device ${deviceId} (${name}) of ${userName} will be revoked, and ${entries} waiting messages deleted.`,
+        `Device ${deviceId} (${name}) of ${userName} will be revoked, and ${
+          countOf(entries, "waiting message")
+        } deleted.`,
     ),
     show: ({ deviceId, userName, name, dryRun }) =>
       dryRun

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import type { JsonObject } from "../admin/control.ts";
 import { queuePurge, queueStats } from "../admin/queues.ts";
 import { adminCommand } from "./admin_command.ts";
-import { describeRows, showSize, showTable, showTime } from "./admin_output.ts";
+import { countOf, describeRows, showSize, showTable, showTime } from "./admin_output.ts";
 import { confirmed, destructive } from "./confirm.ts";
 import type { Terminal } from "./terminal.ts";
 import { wholeNumber } from "./whole_number.ts";
@@ -35,10 +35,14 @@ export function addQueue(program: Command, terminal: Terminal): void {
       ({ deviceId, userName, entries }) =>
         Number(entries) === 0
           ? null
-          : `${entries} messages that wait for ${deviceId} of ${userName} will be deleted, and cannot be had again.`,
+          : `${
+            countOf(entries, "message")
+          } for ${deviceId} of ${userName} will be deleted, and cannot be had again.`,
     ),
     show: ({ deviceId, userName, entries, dryRun }) =>
-      `${entries} messages for ${deviceId} of ${userName} ${dryRun ? "would be" : "were"} deleted.\n`,
+      `${countOf(entries, "message")} for ${deviceId} of ${userName} ${
+        dryRun ? "to be deleted" : "deleted"
+      }.\n`,
   }, terminal);
 }
 

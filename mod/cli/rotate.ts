@@ -11,7 +11,7 @@ import { messageOf } from "../base/errors.ts";
 import { readDuration, Refusal } from "../config/values.ts";
 import { adminCommand, type Flags } from "./admin_command.ts";
 import { confirmed, destructive } from "./confirm.ts";
-import { describeRows } from "./admin_output.ts";
+import { countOf, describeRows } from "./admin_output.ts";
 import { type Terminal, UsageError } from "./terminal.ts";
 import { wholeNumber } from "./whole_number.ts";
 
@@ -133,7 +133,7 @@ function addOpaque(rotate: Command, terminal: Terminal): void {
     }),
     reach: confirmed(rotateOpaque, ({ lockedOut }) => {
       const count = (lockedOut as readonly string[] | undefined)?.length ?? 0;
-      return count === 0 ? null : `${count} accounts will not be able to log in any more.`;
+      return count === 0 ? null : `${countOf(count, "account")} will not be able to log in any more.`;
     }),
     show: showRotation,
     help: "Examples:\n  qpq-server rotate opaque\n  qpq-server rotate opaque --retire 1",

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { JsonObject } from "../admin/control.ts";
 import { storeConvert } from "../admin/convert.ts";
 import { adminCommand } from "./admin_command.ts";
+import { countOf } from "./admin_output.ts";
 import { dryRun } from "./rotate.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -22,9 +23,9 @@ export function addStore(program: Command, terminal: Terminal): void {
 }
 
 function showConversion({ from, to, path, accounts, entries, dryRun, notes }: JsonObject): string {
-  const what = `${accounts} accounts and ${entries} waiting messages`;
+  const what = `${countOf(accounts, "account")} and ${countOf(entries, "waiting message")}`;
   const title = dryRun
     ? `${what} would be converted from ${from} to ${to} (${path}); nothing was changed.\n`
-    : `${what} are now in ${path} (${to}).\n`;
+    : `In ${path} (${to}) now: ${what}.\n`;
   return title + (notes as readonly string[]).map((note) => ` * ${note}\n`).join("");
 }

@@ -12,7 +12,7 @@ import {
 } from "../admin/users.ts";
 import { readDuration, Refusal } from "../config/values.ts";
 import { adminCommand, type Flags } from "./admin_command.ts";
-import { describeRows, showTable, showTime } from "./admin_output.ts";
+import { countOf, describeRows, showTable, showTime } from "./admin_output.ts";
 import { confirmed, destructive } from "./confirm.ts";
 import { showDevices } from "./device.ts";
 import { dryRun } from "./rotate.ts";
@@ -80,10 +80,12 @@ function addDelete(user: Command, terminal: Terminal): void {
     reach: confirmed(
       userDelete,
       ({ userName, devices }) =>
-        `${userName} with ${devices} devices and everything that waits for them will be deleted for good.`,
+        `${userName} with ${
+          countOf(devices, "device")
+        } and everything that waits for them will be deleted for good.`,
     ),
     show: ({ userName, accountId, devices, dryRun }) =>
-      `${userName} (${accountId}, ${devices} devices) ${dryRun ? "would be" : "was"} deleted.\n`,
+      `${userName} (${accountId}, ${countOf(devices, "device")}) ${dryRun ? "would be" : "was"} deleted.\n`,
     help: "Example: qpq-server user delete mallory --yes",
   }, terminal);
 }
