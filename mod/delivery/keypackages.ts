@@ -148,8 +148,11 @@ export interface KeyPackageClaim {
   readonly suite: number;
   /** Null: every device. */
   readonly devices: readonly DeviceId[] | null;
-  /** The claimer or the target is beyond a limit. */
-  readonly lastResortOnly: boolean;
+  /**
+   * Asked once: may fresh packages of `target` be taken? False: only the last-resort ones. `target` is the account's
+   * id however it was named, so that its budget is one; the name or id that was asked for when there is none.
+   */
+  readonly mayTakeFresh: (target: string) => boolean;
 }
 
 /** What a claim gives. */
@@ -234,13 +237,15 @@ export class KeyPackages {
    */
   async claim(claim: KeyPackageClaim): Promise<ClaimedAccount> {
     const { store, clock, lowBelow, lowNotice } = this.#deps;
-    const { target, suite, devices, lastResortOnly } = claim;
+    const { target, suite, devices, mayTakeFresh } = claim;
     if (!isMlsSuite(suite)) {
       throw new QpqError("malformedRequest", `Cannot claim KeyPackages of suite ${suite}`);
     }
     const found = "userName" in target
       ? await store.findAccountByName(target.userName)
       : await store.findAccount(target.accountId);
+    const asked = "userName" in target ? target.userName : target.accountId;
+    const lastResortOnly = !mayTakeFresh(found?.accountId ?? asked);
     const account = found?.enabled ? found : null;
     const accountId = account?.accountId ?? randomId<AccountId>();
     const keyPackages = await store.claimKeyPackages({

@@ -213,8 +213,10 @@ Deno.test("beyond a claim budget the last-resort package answers, and the supply
     await using bob = await newAccount(server, "bob");
     await uploadKeyPackages(alice);
     const claims = [];
-    for (let i = 0; i < 4; i++) {
-      const request = { userName: "alice", suite: MLS_SUITE_X25519 };
+    // By name and by id: it is one account with one budget.
+    const byName = { userName: "alice", suite: MLS_SUITE_X25519 };
+    const byId = { accountId: alice.accountId, suite: MLS_SUITE_X25519 };
+    for (const request of [byName, byId, byId, byName]) {
       const { keyPackages } = await bob.connection.call("fetchKeyPackages", request);
       claims.push(keyPackages.map(({ lastResort }) => lastResort));
     }

@@ -1,7 +1,7 @@
 /** UploadKeyPackages, CountKeyPackages, FetchKeyPackages. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { normaliseUserName } from "../../base/user_name.ts";
-import { type DeviceId, idOf } from "../../base/ids.ts";
+import type { DeviceId } from "../../base/ids.ts";
 import type { KeyPackageCountSchema } from "../../protocol/qpq_pb.ts";
 import type { KeyPackageCount } from "../../store/store.ts";
 import { callerOf } from "../context.ts";
@@ -39,12 +39,11 @@ export const keyPackageHandlers: Pick<
       : { accountId: idField<never>(request.accountId, "account_id") };
     const devices = boundedList(request.deviceIds, "device_ids", server.settings.limits.devicesMax)
       .map((bytes) => idField<DeviceId>(bytes, "device_ids"));
-    const targetKey = "userName" in target ? target.userName : idOf(request.accountId);
     const claimed = await server.keyPackages.claim({
       target,
       suite: request.suite,
       devices: devices.length > 0 ? devices : null,
-      lastResortOnly: !server.limits.claim(connection, targetKey),
+      mayTakeFresh: (accountId) => server.limits.claim(connection, accountId),
     });
     return {
       accountId: idBytes(claimed.accountId),

@@ -284,8 +284,8 @@ class World implements AsyncDisposable {
   }
 
   claim(target: { userName: string } | { accountId: AccountId }, options: { lastResortOnly?: boolean } = {}) {
-    const { lastResortOnly = false } = options;
-    return this.keyPackages.claim({ target, suite: MLS_SUITE_X25519, devices: null, lastResortOnly });
+    const mayTakeFresh = () => !options.lastResortOnly;
+    return this.keyPackages.claim({ target, suite: MLS_SUITE_X25519, devices: null, mayTakeFresh });
   }
 }
 
@@ -385,7 +385,7 @@ Deno.test("claim() takes only the devices asked for, and refuses unknown suites"
   const accountId = await world.account("alice");
   const [wanted, other] = [await world.device(accountId), await world.device(accountId)];
   for (const device of [wanted, other]) await world.upload(device, 1);
-  const claim = { target: { accountId }, suite: 1, devices: [wanted.deviceId], lastResortOnly: false };
+  const claim = { target: { accountId }, suite: 1, devices: [wanted.deviceId], mayTakeFresh: () => true };
   const { keyPackages } = await world.keyPackages.claim(claim);
   assert.deepEqual(keyPackages.map(({ deviceId }) => deviceId), [wanted.deviceId]);
   await rejectsWith(world.keyPackages.claim({ ...claim, suite: 2 }), "malformedRequest");
