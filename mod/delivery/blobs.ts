@@ -19,6 +19,8 @@ const BEYOND_TTL_MS = 7 * 86_400_000;
 /** Hashes that the store is asked about at once. */
 const ORPHANS_STEP = 500;
 const RETRY_AFTER_MS = 1_000;
+/** Part of the uploads at once that one account may have: whoever uploads slowly keeps nobody else out. */
+const UPLOADS_SHARE = 1 / 4;
 
 /** Bounds of blobs. */
 export interface BlobLimits {
@@ -57,14 +59,19 @@ export class Blobs {
   readonly #clock: Clock;
   #limits: BlobLimits;
   #uploads = 0;
-  /** Announced bytes of each account's uploads under way: they count against its quota already. */
-  readonly #uploadingBytes = new Map<AccountId, number>();
+  /** Each account's uploads under way; their announced bytes count against its quota already. */
+  readonly #uploading = new Map<AccountId, { count: number; bytes: number }>();
 
   constructor(deps: BlobDeps) {
     this.#store = deps.store;
     this.#files = deps.files;
     this.#clock = deps.clock;
     this.#limits = deps.limits;
+  }
+
+  /** Uploads under way. */
+  get uploadCount(): number {
+    return this.#uploads;
   }
 
   /** Other bounds from now on. */
@@ -75,34 +82,46 @@ export class Blobs {
   /**
    * Stores a blob, or another owner's reference to it, or extends one's own. Size and quota are checked before a
    * byte of the body is read; the body is read even when the blob is known, since only bytes prove possession.
-   * QpqError blobTooLarge, blobQuotaExceeded, blobHashMismatch, overloaded, storeFull; errors of the body pass on.
+   * QpqError blobTooLarge, blobQuotaExceeded, blobHashMismatch, rateLimited, overloaded, storeFull; errors of the
+   * body pass on.
    */
   async put(blob: NewBlob): Promise<{ expiresAt: number }> {
     const { owner, bytes } = blob;
-    const { blobBytesMax, uploadsMax } = this.#limits;
+    const { blobBytesMax } = this.#limits;
     if (bytes > blobBytesMax) {
       throw new QpqError(
         "blobTooLarge",
         `Cannot put a blob of ${bytes} bytes as the most is ${blobBytesMax}`,
       );
     }
-    if (this.#uploads >= uploadsMax) {
-      throw new QpqError("overloaded", `Cannot begin an upload as ${this.#uploads} are under way`, {
-        retryAfterMs: RETRY_AFTER_MS,
-      });
-    }
-    const uploadingBytes = this.#uploadingBytes.get(owner) ?? 0;
-    this.#uploads++;
-    this.#uploadingBytes.set(owner, uploadingBytes + bytes);
+    const uploading = this.#beginUpload(owner, bytes);
     try {
-      await this.#refer(blob, { bytes: uploadingBytes + bytes, dryRun: true });
+      await this.#refer(blob, { bytes: uploading.bytes, dryRun: true });
       return await this.#receive(blob);
     } finally {
       this.#uploads--;
-      const left = this.#uploadingBytes.get(owner)! - bytes;
-      if (left > 0) this.#uploadingBytes.set(owner, left);
-      else this.#uploadingBytes.delete(owner);
+      uploading.bytes -= bytes;
+      if (--uploading.count === 0) this.#uploading.delete(owner);
     }
+  }
+
+  /** Takes a place for an upload; returns all of the owner's that are under way. */
+  #beginUpload(owner: AccountId, bytes: number): { count: number; bytes: number } {
+    const { uploadsMax } = this.#limits;
+    const retry = { retryAfterMs: RETRY_AFTER_MS };
+    if (this.#uploads >= uploadsMax) {
+      throw new QpqError("overloaded", `Cannot begin an upload as ${this.#uploads} are under way`, retry);
+    }
+    const uploading = this.#uploading.get(owner) ?? { count: 0, bytes: 0 };
+    if (uploading.count >= Math.ceil(uploadsMax * UPLOADS_SHARE)) {
+      const message = `Cannot begin an upload as the account has ${uploading.count} under way`;
+      throw new QpqError("rateLimited", message, retry);
+    }
+    this.#uploads++;
+    uploading.count++;
+    uploading.bytes += bytes;
+    this.#uploading.set(owner, uploading);
+    return uploading;
   }
 
   async #receive(blob: NewBlob): Promise<{ expiresAt: number }> {

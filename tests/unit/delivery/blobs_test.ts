@@ -153,7 +153,7 @@ Deno.test("size and quota are judged before a byte is read", async () => {
 
 Deno.test("uploads under way count against the quota and the number of uploads", async () => {
   await using folder = await tempFolder();
-  await using world = await World.open(folder.path, { uploadsMax: 2 });
+  await using world = await World.open(folder.path, { uploadsMax: 8 });
   const begun = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
   const slow = (async function* () {
@@ -164,16 +164,36 @@ Deno.test("uploads under way count against the quota and the number of uploads",
   const first = world.put(world.ada, new Uint8Array(1_000), { body: slow });
   await begun.promise;
   await rejectsWith(world.put(world.ada, new Uint8Array(600), { body: untouched() }), "blobQuotaExceeded");
+  world.blobs.limits = { ...LIMITS, uploadsMax: 2 };
   const held = (async function* () {
     await gate.promise;
     yield utf8("x");
   })();
   const second = world.put(world.bob, utf8("x"), { body: held });
+  while (world.blobs.uploadCount < 2) await world.clock.settle();
   const refused = await rejectsWith(world.put(world.bob, utf8("y"), { body: untouched() }), "overloaded");
   assert.ok(refused.details.retryAfterMs! > 0);
   gate.resolve();
   await Promise.all([first, second]);
   await world.put(world.ada, new Uint8Array(500));
+});
+
+Deno.test("one account's uploads leave room for others", async () => {
+  await using folder = await tempFolder();
+  await using world = await World.open(folder.path, { uploadsMax: 8 });
+  const gate = Promise.withResolvers<void>();
+  const slow = async function* (text: string) {
+    await gate.promise;
+    yield utf8(text);
+  };
+  const begun = ["a", "b"].map((text) => world.put(world.ada, utf8(text), { body: slow(text) }));
+  while (world.blobs.uploadCount < 2) await world.clock.settle();
+  const refused = await rejectsWith(world.put(world.ada, utf8("c"), { body: untouched() }), "rateLimited");
+  assert.ok(refused.details.retryAfterMs! > 0);
+  await world.put(world.bob, utf8("d"));
+  gate.resolve();
+  await Promise.all(begun);
+  await world.put(world.ada, utf8("c"));
 });
 
 Deno.test("wrong, short, long and broken bodies leave nothing behind", async () => {
