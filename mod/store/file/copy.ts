@@ -24,18 +24,26 @@ export interface Watch {
 
 const CHUNK_BYTES = 1024 * 1024;
 /** Written bytes are synced in pieces: a large backlog would make the journal's own syncs wait for all of it. */
-const SYNC_EACH_BYTES = 8 * CHUNK_BYTES;
+const SYNC_EACH_BYTES = 2 * CHUNK_BYTES;
 
-/** Copies a file byte by byte into another folder; durable, but for the folder. */
+/**
+ * Copies a file byte by byte into another folder; durable, but for the folder. After each piece `pause` is given the
+ * time that it took, to leave the disk to others.
+ */
 export async function copyFile(
   disk: Disk,
-  { source, folder }: { source: SourceFile; folder: string },
+  { source, folder, pause }: {
+    source: SourceFile;
+    folder: string;
+    pause: (pieceMs: number) => Promise<void>;
+  },
   watch: Watch,
 ): Promise<string> {
   const path = filePath(folder, source.kind, source.fileNumber);
   const from = await disk.open(source.path, "read");
   try {
     await writing(disk, path, async (to) => {
+      let pieceBegan = performance.now();
       for (let offset = 0; offset < source.bytes;) {
         watch.signal.throwIfAborted();
         const chunk = await from.read(offset, Math.min(CHUNK_BYTES, source.bytes - offset));
@@ -43,7 +51,10 @@ export async function copyFile(
         await to.write(offset, chunk);
         offset += chunk.length;
         watch.onBytes(chunk.length);
-        if (offset % SYNC_EACH_BYTES === 0) await to.sync();
+        if (offset % SYNC_EACH_BYTES !== 0) continue;
+        await to.sync();
+        await pause(performance.now() - pieceBegan);
+        pieceBegan = performance.now();
       }
     });
   } finally {

@@ -52,7 +52,8 @@ export async function snapshotTo(
     readonly onTotal: (bytes: number) => void;
   },
 ): Promise<Snapshot> {
-  const { committer, compaction, journal: { files: { disk } } } = parts;
+  const { committer, compaction, journal } = parts;
+  const { disk } = journal.files;
   await refuseUnlessEmpty(folder);
   // Files must not be dropped before they are copied.
   return await compaction.paused(async () => {
@@ -64,7 +65,8 @@ export async function snapshotTo(
     const target = join(folder, JOURNAL_FOLDER);
     try {
       await disk.makeFolder(target);
-      for (const source of sources) await copyFile(disk, { source, folder: target }, watch);
+      const pause = pauseWhileWriting(journal);
+      for (const source of sources) await copyFile(disk, { source, folder: target, pause }, watch);
       await disk.syncFolder(target);
       await disk.syncFolder(folder);
     } catch (error) {
@@ -73,6 +75,16 @@ export async function snapshotTo(
     }
     return snapshotOf(sources, counts);
   });
+}
+
+/** While the store writes, the disk is its for as long again as each piece took. */
+function pauseWhileWriting(journal: Journal): (pieceMs: number) => Promise<void> {
+  let seen = journal.nextBatch;
+  return async (pieceMs) => {
+    if (journal.nextBatch === seen) return;
+    seen = journal.nextBatch;
+    await new Promise((resolve) => setTimeout(resolve, pieceMs));
+  };
 }
 
 function snapshotOf(sources: readonly SourceFile[], counts: StoreCounts): Snapshot {
