@@ -34,6 +34,9 @@ const WARN_MS = 30 * DAY_MS;
 /** The next leaf is made so early that it serves, after its announcement, a day before the warning would come. */
 const RENEW_MS = LEAF_LIFE_MS / 3 + ANNOUNCE_MS + DAY_MS;
 
+/** A client that connected to the former leaf has this long to resume; no longer, since its key may have leaked. */
+const FORMER_MS = 60_000;
+
 /** An operator's own files. */
 export interface CertificateFiles {
   readonly certificate: string;
@@ -72,6 +75,8 @@ export class Certificates implements LiveCertificates, Disposable {
   readonly #mutex = new KeyedMutex();
   #now: PreparedCertificate;
   #info: CertificateInfo;
+  /** The leaf before, and until when (monotonic ms) it counts. */
+  #former: { leafSha256: Uint8Array; until: number } | null = null;
   #events: CertificateEvents = { onReplaced: () => {}, onRotated: async () => {} };
   #cancel: () => void = () => {};
   #watch: FileWatch | null = null;
@@ -128,10 +133,13 @@ export class Certificates implements LiveCertificates, Disposable {
     return this.#now.next?.leafSha256 ?? null;
   }
 
-  /** Leaves that a client may have pinned. */
+  /** Leaves that a client may have pinned; the former one for those who connected just before it was replaced. */
   leafHashes(): Uint8Array[] {
     const next = this.nextLeafSha256;
-    return next ? [this.#info.leafSha256, next] : [this.#info.leafSha256];
+    const former = this.#former && this.#clock.monotonic() < this.#former.until
+      ? this.#former.leafSha256
+      : null;
+    return [this.#info.leafSha256, next, former].filter((hash) => hash !== null);
   }
 
   /** Warns now and watches from now on. */
@@ -162,6 +170,7 @@ export class Certificates implements LiveCertificates, Disposable {
     this.#now = prepared;
     if (moved) this.#watchFiles();
     if (!changed) return false;
+    this.#former = { leafSha256: this.#info.leafSha256, until: this.#clock.monotonic() + FORMER_MS };
     this.#info = inspectCertificate(prepared.pair.certificatePem);
     log.info("the TLS certificate is now {fingerprint}", { fingerprint: this.fingerprint });
     this.#warnedAt = null;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { equal } from "../../../mod/base/bytes.ts";
 import { configureLogs, stopLogs } from "../../../mod/base/log.ts";
 import { Certificates } from "../../../mod/server/certificates.ts";
 import { FakeClock } from "../../support/fake_clock.ts";
@@ -57,4 +58,26 @@ Deno.test("a managed leaf that ended while the server was down is made again", a
   const later = await open();
   assert.notEqual(later.fingerprint, first.fingerprint);
   assert.equal(later.made, 1);
+});
+
+Deno.test("a replaced leaf still counts for a minute, for whoever connected just before", async () => {
+  await using folder = await tempFolder();
+  await Deno.mkdir(join(folder.path, "tls"));
+  const clock = new FakeClock();
+  using certificates = await Certificates.open(
+    { dataDir: folder.path, files: null, names: ["localhost"] },
+    clock,
+  );
+  const first = certificates.info.leafSha256;
+  const counts = () => certificates.leafHashes().some((hash) => equal(hash, first));
+  for (let day = 0; day < 89 && equal(certificates.info.leafSha256, first); day++) {
+    clock.jumpWall(DAY);
+    await certificates.renew();
+  }
+  assert.deepEqual([equal(certificates.info.leafSha256, first), counts()], [false, true]);
+  await clock.advance(59_999);
+  assert.equal(counts(), true);
+  await clock.advance(1);
+  assert.equal(counts(), false);
+  assert.equal(certificates.leafHashes().length, 1);
 });
