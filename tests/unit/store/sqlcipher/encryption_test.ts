@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { utf8 } from "../../../../mod/base/bytes.ts";
 import { openStore } from "../../../../mod/store/open.ts";
 import { World } from "../../../contract/store/world.ts";
+import { tempFolder } from "../../../support/temp_folder.ts";
 
 const KEY = "0123456789abcdef".repeat(4);
 const NAME = "planted-user-name";
@@ -70,3 +71,17 @@ for (const key of [KEY, "it's a passphrase"]) {
     await assert.rejects(readIndependently(path, [`key="x'${"00".repeat(32)}'"`]), /not a database/);
   });
 }
+
+Deno.test("another library reads a snapshot with the store's key, and a store whose key was changed with the new one", async () => {
+  const newKey = "fedcba9876543210".repeat(4);
+  await using world = await plantedWorld(KEY);
+  await using folder = await tempFolder();
+  await world.store.snapshotTo(folder.path, () => {});
+  await world.store.rekey(newKey, () => {});
+  await world.store.close();
+  const expected = ["ok", { user_name: NAME, bytes: Buffer.from(PAYLOAD) }];
+  for (const [path, key] of [[folder.path, KEY], [world.dataDir, newKey]] as const) {
+    assert.deepEqual(filesWithPlaintext(path), []);
+    assert.deepEqual(await readIndependently(join(path, "qpq.db"), [`key="x'${key}'"`]), expected);
+  }
+});
