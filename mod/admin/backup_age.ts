@@ -2,7 +2,7 @@
  * Encryption of backups to age recipients (age-encryption.org/v1), in streams: no file is ever held in memory. Whoever
  * makes backups needs public recipients only; the identities that open them can lie elsewhere.
  */
-import { Decrypter, Encrypter } from "age-encryption";
+import { Decrypter, Encrypter, generateIdentity, identityToRecipient } from "age-encryption";
 import { messageOf } from "../base/errors.ts";
 import { AdminError } from "./operations_error.ts";
 
@@ -28,8 +28,7 @@ export function encrypterFor(recipients: readonly string[]): (plain: AsyncIterab
 /** Decrypts with the identities in a file's text: `AGE-SECRET-KEY-1…` lines, `#` comments. Throws AdminError. */
 export function decrypterFor(identities: string): (encrypted: AsyncIterable<Uint8Array>) => Chunks {
   const decrypter = new Decrypter();
-  const lines = identities.split(/\r?\n/).map((line) => line.trim());
-  const keys = lines.filter((line) => line !== "" && !line.startsWith("#"));
+  const keys = identityLines(identities);
   if (keys.length === 0) throw new AdminError("The identity file holds no identity (AGE-SECRET-KEY-1…)");
   for (const [index, key] of keys.entries()) {
     try {
@@ -53,6 +52,25 @@ export function decrypterFor(identities: string): (encrypted: AsyncIterable<Uint
       throw cause;
     }
   };
+}
+
+/** A new identity as the text of a file, as age-keygen would write it. */
+export async function newIdentity(now: number): Promise<string> {
+  const identity = await generateIdentity();
+  const recipient = await identityToRecipient(identity);
+  return `# created: ${new Date(now).toISOString()}\n# public key: ${recipient}\n${identity}\n`;
+}
+
+/** The recipients that the identities in a file's text are of. Throws AdminError. */
+export async function recipientsOf(identities: string): Promise<string[]> {
+  decrypterFor(identities);
+  return await Promise.all(identityLines(identities).map((identity) => identityToRecipient(identity)));
+}
+
+function identityLines(text: string): string[] {
+  return text.split(/\r?\n/).map((line) => line.trim()).filter((line) =>
+    line !== "" && !line.startsWith("#")
+  );
 }
 
 type Chunks = AsyncGenerator<Uint8Array>;

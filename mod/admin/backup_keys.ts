@@ -1,17 +1,29 @@
-/** Which DB keys may open a store or a backup, by the configuration. */
+/** Which DB keys may open a backup: those of the configuration now, and those of before a rotation that were kept. */
 import { readTextIfThere } from "../base/files.ts";
+import { managedSecretPath } from "../config/load.ts";
 import { optionOf, type Settings } from "../config/options.ts";
 import { Refusal } from "../config/values.ts";
+import { oldKeysPath } from "./rotate_db_key_file.ts";
 
-/** Texts of keys, the wanted one first; those of the file as it is now come before those that were read once. */
-export async function dbKeysOf({ dbKey, allowPlaintextStore }: Settings): Promise<string[]> {
-  const keys = new Set<string>();
-  if (dbKey?.path) {
-    const text = await readTextIfThere(dbKey.path).catch(() => null); // what was read at the start still counts
-    const lines = text === null ? null : optionOf("db_key").read(text);
-    if (lines && !(lines instanceof Refusal)) { for (const line of lines as string[]) keys.add(line); }
-  }
-  for (const line of dbKey?.lines ?? []) keys.add(line);
-  if (allowPlaintextStore) keys.add("");
-  return [...keys];
+/** Texts of keys, the likeliest first; those of the file as it is now come before what was read at the start. */
+export async function dbKeysOf({ dbKey, allowPlaintextStore, dataDir }: Settings): Promise<string[]> {
+  const keys = [
+    ...(dbKey?.path ? await linesOf(dbKey.path) : []),
+    ...(dbKey?.lines ?? []),
+    ...await linesOf(oldKeysPath(dataDir)),
+    ...(allowPlaintextStore ? [""] : []),
+  ];
+  return [...new Set(keys)];
+}
+
+/** Texts of the keys that lie in a data folder itself. */
+export async function dbKeysIn(dataDir: string): Promise<string[]> {
+  return [...await linesOf(managedSecretPath(dataDir, "db_key")), ...await linesOf(oldKeysPath(dataDir))];
+}
+
+/** None when the file is not there or not readable: whoever needs the key says that it is missing. */
+async function linesOf(path: string): Promise<string[]> {
+  const text = await readTextIfThere(path).catch(() => null);
+  const lines = text === null ? [] : optionOf("db_key").read(text);
+  return lines instanceof Refusal ? [] : lines as string[];
 }

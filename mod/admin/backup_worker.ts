@@ -1,9 +1,12 @@
 /** Entry point of the worker that seals and verifies backups for a running server, away from the network's thread. */
 /// <reference lib="deno.worker" />
 import { messageOf } from "../base/errors.ts";
+import { restBetweenChunks } from "./backup_files.ts";
 import { sealBackup } from "./backup_seal.ts";
 import type { BackupAnswer, BackupJob } from "./backup_thread.ts";
 import { verifyBackup } from "./backup_verify.ts";
+
+restBetweenChunks();
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 

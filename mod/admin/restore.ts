@@ -84,6 +84,7 @@ export async function restoreBackup(options: RestoreOptions, progress: Progress)
   const { manifest, key } = await proveManifest(folder, options.keys);
   await using target = await Target.take(into);
   await refuseUnlessEmpty(options);
+  const former = (await theStoreIn(into)).some((name) => name !== "blobs");
   const staging = await target.stagingFolder();
   const unpack = { folder, manifest, key, identity: options.identity, into: staging, blobs: "put" } as const;
   const unpacked = await unpackBackup(unpack, progress, async (store) => {
@@ -91,6 +92,7 @@ export async function restoreBackup(options: RestoreOptions, progress: Progress)
       fromBackup: join(staging, REVOCATIONS_LOG),
       ofFolder: join(into, REVOCATIONS_LOG),
       given: options.revocations,
+      formerStore: former,
     });
     const { deviceRevokedNotice } = options;
     const since = manifest.createdAt;

@@ -2,11 +2,9 @@
  * The operation `backup restore`. It never goes to a running server, whatever folder that has: it makes a data folder
  * for a server to be started, and holds it meanwhile. The audit log that it writes is that folder's.
  */
-import { join, resolve } from "node:path";
-import { readTextIfThere } from "../base/files.ts";
-import { optionOf, type Settings } from "../config/options.ts";
-import { Refusal } from "../config/values.ts";
-import { dbKeysOf } from "./backup_keys.ts";
+import { resolve } from "node:path";
+import type { Settings } from "../config/options.ts";
+import { dbKeysIn, dbKeysOf } from "./backup_keys.ts";
 import { backupsDirOf, resolveBackup } from "./backup_list.ts";
 import type { Manifest } from "./backup_manifest.ts";
 import type { JsonObject } from "./control.ts";
@@ -38,7 +36,7 @@ export const backupRestore: Operation = {
     const options: RestoreOptions = {
       folder: await resolveBackup(name, backupsDirOf(settings)),
       into,
-      keys: await keysFor(into, settings),
+      keys: [...new Set([...await dbKeysOf(settings), ...await dbKeysIn(into)])],
       ...flags,
       revocations: revocations === null ? null : resolve(revocations),
       deviceRevokedNotice: (device) => context.deviceRevokedNotice(device),
@@ -50,14 +48,6 @@ export const backupRestore: Operation = {
     return { dryRun: true, ...about(manifest), into, movesAside: [...replaces] };
   },
 };
-
-/** The configuration's keys, and the one that the operator has put into the folder already. */
-async function keysFor(into: string, settings: Settings): Promise<string[]> {
-  const text = await readTextIfThere(join(into, "secrets", "db-key"));
-  const lines = text === null ? [] : optionOf("db_key").read(text);
-  const there = lines instanceof Refusal ? [] : lines as string[];
-  return [...new Set([...await dbKeysOf(settings), ...there])];
-}
 
 function about({ id, createdAt, backend, schemaVersion, counts }: Manifest): JsonObject {
   const { accounts, devices, queueEntries } = counts;

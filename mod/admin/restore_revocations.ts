@@ -32,7 +32,7 @@ export interface Replayed {
 
 /** Reads the log in the backup, that of the folder restored into, and one that the operator names. */
 export async function gatherRevocations(
-  logs: { fromBackup: string; ofFolder: string; given: string | null },
+  logs: { fromBackup: string; ofFolder: string; given: string | null; formerStore: boolean },
 ): Promise<GatheredRevocations> {
   const lines = new Map<string, Revocation>();
   const sources: string[] = [];
@@ -42,6 +42,8 @@ export async function gatherRevocations(
     if (text === null && path !== null && path === logs.given) {
       throw new AdminError(`There is no file ${path}`);
     }
+    // A folder whose store is there and whose log is not has seen nothing revoked.
+    if (path === logs.ofFolder && text === null && logs.formerStore) sources.push(path);
     if (path === null || text === null) continue;
     if (path !== logs.fromBackup) sources.push(path);
     const found = parseRevocations(text);

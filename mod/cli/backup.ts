@@ -1,13 +1,14 @@
 /** `qpq-server backup create | list | verify | restore | prune` and `qpq-server restored`. */
 import { resolve } from "node:path";
 import type { Command } from "commander";
+import { newIdentity, recipientsOf } from "../admin/backup_age.ts";
 import { backupCreate, backupList, backupPrune, backupVerify, restored } from "../admin/backup_operations.ts";
 import type { Json, JsonObject } from "../admin/control.ts";
 import { runStopped } from "../admin/operations_stopped.ts";
 import { backupRestore } from "../admin/restore_operation.ts";
 import { systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
-import { exists } from "../base/files.ts";
+import { exists, readTextIfThere, writeFileAtomic } from "../base/files.ts";
 import { diskFile } from "../config/disk_file.ts";
 import { load } from "../config/load.ts";
 import { readDuration, Refusal } from "../config/values.ts";
@@ -27,6 +28,7 @@ export function addBackup(program: Command, terminal: Terminal): void {
   addVerify(backup, terminal);
   addRestore(backup, terminal);
   addPrune(backup, terminal);
+  addIdentity(backup, terminal);
   addRestored(program, terminal);
 }
 
@@ -197,6 +199,21 @@ function showPruned({ dryRun, kept, removed, unreadable }: JsonObject): string {
     lines.push(`not touched, its manifest cannot be read: ${id}\n`);
   }
   return lines.length === 0 ? "There are no backups.\n" : lines.join("");
+}
+
+function addIdentity(parent: Command, terminal: Terminal): void {
+  parent.command("identity <file>")
+    .description("print the age recipients of an identity file, which is made if it is not there")
+    .addHelpText(
+      "after",
+      "\nKeep the file away from the backups: it is what opens them. age-keygen makes the same.",
+    )
+    .action(async (path: string) => {
+      const there = await readTextIfThere(path);
+      const text = there ?? await newIdentity(systemClock.now());
+      if (there === null) await writeFileAtomic(path, text, { mode: 0o600 });
+      terminal.out((await recipientsOf(text)).map((recipient) => `${recipient}\n`).join(""));
+    });
 }
 
 function addRestored(parent: Command, terminal: Terminal): void {
