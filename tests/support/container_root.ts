@@ -9,7 +9,11 @@ const HERE = new URL("../../", import.meta.url).pathname;
 /** The user of distroless images. */
 const UID = 65532;
 const PERMISSIONS = ["net", "read", "write", "env", "ffi", "sys"].map((name) => `--allow-${name}`);
-const WORKERS = ["mod/store/sqlcipher/worker.ts", "mod/auth/opaque_worker.ts"];
+const WORKERS = [
+  "mod/store/sqlcipher/worker.ts",
+  "mod/auth/opaque_worker.ts",
+  "mod/admin/backup_worker.ts",
+];
 
 /** Such a root, removed at the end of its scope. */
 export class ContainerRoot implements AsyncDisposable {
