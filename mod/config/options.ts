@@ -535,7 +535,7 @@ export const OPTIONS = {
     "live",
     64,
     10_000,
-    "Blobs being uploaded at once, all accounts together.",
+    "Blobs being uploaded at once, all accounts together; one account has at most a quarter of them.",
   ),
 } as const satisfies Record<string, OptionRow>;
 
