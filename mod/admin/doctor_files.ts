@@ -1,6 +1,7 @@
 /** Who may read what: the data folder, secrets, private keys, and files that the server's user cannot read. */
 import { join } from "node:path";
 import { managedSecretPath } from "../config/load.ts";
+import { oldKeysPath } from "./rotate_db_key_file.ts";
 import { type DoctorCheck, type DoctorContext, fail, ok, warn } from "./doctor_check.ts";
 
 /** Group or others may read or write. */
@@ -88,6 +89,7 @@ async function guardedPaths({ settings }: DoctorContext): Promise<(Guarded & Den
     { path: join(dataDir, "qpq.db"), mode: 0o600, secret: false },
     secret(managedSecretPath(dataDir, "auth_token")),
     secret(managedSecretPath(dataDir, "db_key")),
+    secret(oldKeysPath(dataDir)),
     ...["ca.key", "server.key", "next.key"].map((name) => secret(join(dataDir, "tls", name))),
     ...[authToken?.path, dbKey?.path, tlsKey].filter((path) => path !== null && path !== undefined).map(
       secret,

@@ -10,7 +10,8 @@ import { storeBytes } from "./doctor_disk.ts";
 const RESTORE =
   "Restore the last good backup: `qpq-server backup restore`, ops/incident-response.md tells how";
 /** Names that changes of the key leave beside the store, and temporary files of writes that a crash cut off. */
-const LEFTOVER = /^(qpq\.db|journal)\.(checking|rekeying|rekeyed|old-\d+)(-wal|-shm|-journal)?$/;
+const LEFTOVER =
+  /^(qpq\.db|journal)\.(checking|rekeying|rekeyed|old-\d+)(-wal|-shm|-journal)?$|^db-key\.former$/;
 const TEMPORARY = /\.[0-9a-f]{8}\.tmp$/;
 /** A temporary file that is younger may be in use. */
 const TEMPORARY_MS = 3_600_000;

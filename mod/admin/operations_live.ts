@@ -64,6 +64,8 @@ export interface LiveAccounts {
 export interface LiveStoreKey {
   /** Text of the key. Never printed. */
   readonly current: string;
+  /** Runs `work`, during which writes wait: the server says so where it is asked whether it is well. */
+  changing<T>(work: () => Promise<T>): Promise<T>;
   /** The store is under `key` now; `lines` are what db_key has. A reload takes neither for a change. */
   replaced(key: string, lines: readonly string[]): void;
 }

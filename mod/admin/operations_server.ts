@@ -34,12 +34,15 @@ export const logLevel = running("log-level", { audited: true }, async (server, i
   return { log: server.logFilter, before };
 });
 
-/** Is the server well? A drain is what an operator wanted: it only counts against `ready`. */
+/** Checks for what an operator wanted: they only count against `ready`. */
+const WANTED = ["draining", "key change"];
+
+/** Is the server well? */
 export const health = running("health", { audited: false }, async (server, input) => {
   new InputReader(input).end();
   const checks = await server.health();
   return {
-    healthy: checks.every(({ name, ok }) => ok || name === "draining"),
+    healthy: checks.every(({ name, ok }) => ok || WANTED.includes(name)),
     ready: checks.every(({ ok }) => ok),
     checks: checks.map(({ name, ok, reason }) => ({ name, ok, ...(reason === undefined ? {} : { reason }) })),
   };

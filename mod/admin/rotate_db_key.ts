@@ -18,10 +18,12 @@ import {
 } from "./operations.ts";
 import { InputReader } from "./operations_input.ts";
 import {
+  forgetFormerLines,
   keepOldKey,
   oldKeysPath,
   readKeyLines,
   refuseWithoutSpace,
+  replaceKeyLines,
   storeKeysOf,
   writeKeyLines,
 } from "./rotate_db_key_file.ts";
@@ -149,7 +151,8 @@ async function carryOut(
   if (dryRun) return rotationAnswer({ ...base, version: null, more: { bytes } });
   server?.hideSecret(plan.target);
   const began = context.clock.monotonic();
-  const written = await reencrypt(store, plan, { dataDir: settings.dataDir, progress, step: context.step });
+  const work = () => reencrypt(store, plan, { dataDir: settings.dataDir, progress, step: context.step });
+  const written = await (server ? server.storeKey.changing(work) : work());
   server?.storeKey.replaced(plan.target, plan.lines?.before ?? [plan.target, plan.current]);
   await tidyUp(store, plan, { dataDir: settings.dataDir, step: context.step });
   if (plan.lines) server?.storeKey.replaced(plan.target, plan.lines.after);
@@ -162,22 +165,17 @@ async function carryOut(
 /** The store is under the new key, and the managed file has both. When it fails, all is as it was. */
 async function reencrypt(
   store: Store,
-  { current, target, lines }: Plan,
+  { target, lines }: Plan,
   { dataDir, progress, step }: { dataDir: string; progress: Progress; step: AdminContext["step"] },
 ): Promise<number> {
-  if (lines) {
-    await writeKeyLines(dataDir, lines.before);
-    await step("wrote both keys");
-  }
-  try {
-    const { bytes } = await store.rekey(target, progress);
-    await step("encrypted the store anew");
-    return bytes;
-  } catch (error) {
-    const kept = lines?.before.filter((line) => line !== target) ?? [];
-    if (kept.includes(current)) await writeKeyLines(dataDir, kept);
+  const undo = lines ? await replaceKeyLines(dataDir, lines.before) : null;
+  if (lines) await step("wrote both keys");
+  const { bytes } = await store.rekey(target, progress).catch(async (error) => {
+    await undo?.();
     throw error;
-  }
+  });
+  await step("encrypted the store anew");
+  return bytes;
 }
 
 /** Takes the old store and the old key away. */
@@ -196,6 +194,7 @@ export async function tidyUp(
     await step("kept the old key for older backups");
   }
   await writeKeyLines(dataDir, lines.after);
+  await forgetFormerLines(dataDir);
   await step("removed the old key");
 }
 

@@ -4,7 +4,8 @@
  * of before, newest first: backups from then need them.
  */
 import { statfs } from "node:fs/promises";
-import { readTextIfThere } from "../base/files.ts";
+import { dirname } from "node:path";
+import { readTextIfThere, syncFolder } from "../base/files.ts";
 import { managedSecretPath } from "../config/load.ts";
 import { optionOf, type Settings } from "../config/options.ts";
 import { Refusal } from "../config/values.ts";
@@ -42,6 +43,39 @@ export async function readKeyLines(path: string): Promise<string[]> {
 /** Writes the managed key file. */
 export async function writeKeyLines(dataDir: string, lines: readonly string[]): Promise<void> {
   await writeSecretFile(managedSecretPath(dataDir, "db_key"), linesText(lines));
+}
+
+/**
+ * Like {@link writeKeyLines}; returns what undoes it, also on a disk that is full by then: the former file keeps a
+ * second name until {@link forgetFormerLines}.
+ */
+export async function replaceKeyLines(
+  dataDir: string,
+  lines: readonly string[],
+): Promise<() => Promise<void>> {
+  const path = managedSecretPath(dataDir, "db_key");
+  const former = formerPath(dataDir);
+  await forgetFormerLines(dataDir);
+  const before = await readTextIfThere(path);
+  const linked = before !== null && await Deno.link(path, former).then(() => true, () => false);
+  await writeKeyLines(dataDir, lines);
+  return async () => {
+    if (linked) await Deno.rename(former, path);
+    else if (before === null) await Deno.remove(path);
+    else await writeSecretFile(path, before);
+    await syncFolder(dirname(path));
+  };
+}
+
+/** Takes away what {@link replaceKeyLines} has kept. */
+export async function forgetFormerLines(dataDir: string): Promise<void> {
+  await Deno.remove(formerPath(dataDir)).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+}
+
+function formerPath(dataDir: string): string {
+  return `${managedSecretPath(dataDir, "db_key")}.former`;
 }
 
 /** Where the keys of before are kept. */

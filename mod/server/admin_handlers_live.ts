@@ -61,7 +61,7 @@ export class LiveAdmin implements LiveServer, Disposable {
     this.#parts = parts;
     this.certificates = context.certificates;
     this.accounts = liveAccounts(context, parts.setups);
-    this.storeKey = new RunningStoreKey(parts.settings, parts.storeKey);
+    this.storeKey = new RunningStoreKey(context, parts);
     this.#secrets = new Set(parts.secrets);
     this.#figures = new AdminMetrics(context.metrics, context.clock);
     this.#startedAt = context.clock.now();

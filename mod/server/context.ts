@@ -35,6 +35,8 @@ export interface ServerContext {
   readonly requestsInFlight: RequestsInFlight;
   /** Shutting down: nothing new is begun. */
   draining: boolean;
+  /** The store is being encrypted under another key: writes wait. */
+  rekeying: boolean;
 }
 
 /** What requests see of their connection. */

@@ -18,16 +18,27 @@ export function liveAccounts(context: ServerContext, setups: OpaqueSetups): Live
 
 /** Remembers the key that the store is under. */
 export class RunningStoreKey implements LiveStoreKey {
+  readonly #context: ServerContext;
   readonly #settings: LiveSettings;
   #current: string;
 
-  constructor(settings: LiveSettings, current: string) {
-    this.#settings = settings;
-    this.#current = current;
+  constructor(context: ServerContext, parts: { settings: LiveSettings; storeKey: string }) {
+    this.#context = context;
+    this.#settings = parts.settings;
+    this.#current = parts.storeKey;
   }
 
   get current(): string {
     return this.#current;
+  }
+
+  async changing<T>(work: () => Promise<T>): Promise<T> {
+    this.#context.rekeying = true;
+    try {
+      return await work();
+    } finally {
+      this.#context.rekeying = false;
+    }
   }
 
   replaced(key: string, lines: readonly string[]): void {

@@ -13,7 +13,8 @@ export async function readiness(
   const { clock, certificates, disk } = context;
   const now = clock.now();
   await disk.look();
-  const failure = await parts.expiry.writeMark().then(() => null, messageOf);
+  // A write would wait for the end of it.
+  const failure = context.rekeying ? null : await parts.expiry.writeMark().then(() => null, messageOf);
   const storeProblem = failure === null ? disk.problem : `the store cannot be written: ${failure}`;
   const { notBefore, notAfter } = certificates.info;
   const check = (name: string, ok: boolean, reason: string): Check =>
@@ -23,6 +24,7 @@ export async function readiness(
     check("listener", parts.listener.accepting, "the QUIC listener is down"),
     check("certificate", now >= notBefore && now < notAfter, "the TLS certificate is not valid now"),
     check("draining", !context.draining, "the server is draining or shutting down"),
+    check("key change", !context.rekeying, "the database is being encrypted under another key: writes wait"),
     {
       name: "expiry",
       ok: true,

@@ -197,6 +197,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     registry,
     requestsInFlight,
     draining: false,
+    rekeying: false,
   };
   const listener = cleanup.use(startListener(context));
   registerGauges(context);

@@ -1,12 +1,14 @@
 /** The database key is rotated under load, on both stores, killed in the middle, and where the key is the operator's. */
 import assert from "node:assert/strict";
+import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { callControl } from "../../mod/admin/control.ts";
-import { utf8, utf8Text } from "../../mod/base/bytes.ts";
+import { randomBytes, utf8, utf8Text } from "../../mod/base/bytes.ts";
 import { openStore, type StoreBackend } from "../../mod/store/open.ts";
 import { prng } from "../support/prng.ts";
 import { freeUdpPort, ServerProcess } from "../support/server_process.ts";
 import { control, SteadyClients } from "../support/steady_clients.ts";
+import { canMount, mountTmpfs } from "../support/tmpfs.ts";
 import { tempFolder } from "../support/temp_folder.ts";
 import { newAccount, newDevice, type TestClient } from "../support/test_client.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
@@ -166,9 +168,12 @@ Deno.test("rotate db-key refuses a weak key, the present one, and a second rotat
   await assert.rejects(control(dataDir, "rotate db-key", { key: "a\nb" }), /one line/);
   const first = control(dataDir, "rotate db-key", { key: NEW_KEY, forgetOld: true });
   await reached.promise;
+  const { healthy, ready } = await control(dataDir, "health");
+  assert.deepEqual([healthy, ready], [true, false], "writes wait, as the operator wanted");
   await assert.rejects(control(dataDir, "rotate auth-token"), /while "rotate db-key" is running/);
   gate.resolve();
   await first;
+  assert.equal((await control(dataDir, "health"))["ready"], true);
   assert.deepEqual(await keyLines(dataDir), [NEW_KEY]);
   await assert.rejects(Deno.stat(join(dataDir, "secrets", "db-key.old")), Deno.errors.NotFound);
 });
@@ -197,6 +202,72 @@ Deno.test("rotate db-key of the operator's own file says which line to add, and 
   await server.stop();
   assert.equal(await opensWith(server.dataDir, OLD_KEY), false);
   assert.equal(await opensWith(server.dataDir, String(advice["line"])), true);
+});
+
+Deno.test("rotate db-key on a disk without room is refused, and service and data are as they were", {
+  ignore: !await canMount(),
+}, async () => {
+  await using folder = await tempFolder();
+  const dataDir = join(folder.path, "data");
+  await Deno.mkdir(dataDir);
+  await using disk = await mountTmpfs(dataDir, "64m");
+  await using server = await startTestServer({ dataDir, flags: { "disk-reserve-bytes": "0" } });
+  await using alice = await newAccount(server, "alice");
+  const before = await keyLines(dataDir);
+  await Deno.writeFile(join(dataDir, "ballast"), new Uint8Array(40_000_000));
+  await disk.remount("size=48m");
+  await assert.rejects(
+    control(dataDir, "rotate db-key"),
+    /needs \d+ MB, but .* has \d+ MB free.*nothing was changed/,
+  );
+  assert.deepEqual(await keyLines(dataDir), before);
+  await alice.enqueue([alice.deviceId], { payload: utf8("still here") });
+  assert.deepEqual(await waiting(alice), ["still here"]);
+  await Deno.remove(join(dataDir, "ballast"));
+  assert.equal((await control(dataDir, "rotate db-key"))["changes"], true);
+  assert.deepEqual(await waiting(alice), ["still here"]);
+});
+
+Deno.test(
+  "rotate db-key when the disk fills in the middle: refused, the key file is as it was, and service goes on",
+  {
+    ignore: !await canMount(),
+  },
+  async () => {
+    await using folder = await tempFolder();
+    const dataDir = join(folder.path, "data");
+    await Deno.mkdir(dataDir);
+    await using _disk = await mountTmpfs(dataDir, "64m");
+    const ballast = join(dataDir, "ballast");
+    const step = async (name: string) => {
+      if (name !== "wrote both keys") return;
+      const { bavail, bsize } = await statfs(dataDir);
+      await Deno.writeFile(ballast, new Uint8Array(bavail * bsize - 300_000));
+    };
+    await using server = await startTestServer({ dataDir, step, flags: { "disk-reserve-bytes": "0" } });
+    await using alice = await newAccount(server, "alice");
+    for (let i = 0; i < 10; i++) await alice.enqueue([alice.deviceId], { payload: randomBytes(100_000) });
+    const before = await keyLines(dataDir);
+    await assert.rejects(control(dataDir, "rotate db-key"), /disk is full/);
+    assert.deepEqual(await keyLines(dataDir), before);
+    assert.deepEqual(await oldStores(dataDir), []);
+    await Deno.remove(ballast);
+    await alice.enqueue([alice.deviceId], { payload: utf8("still here") });
+    await server.stop();
+    assert.equal(await opensWith(dataDir, before[0]!), true);
+  },
+);
+
+Deno.test("rotate db-key while the store is busy is refused, and the key file is as it was", async () => {
+  let check: Promise<string[]> | null = null;
+  const step = async (name: string) => {
+    if (name === "wrote both keys") check = server.server.context.store.checkIntegrity(() => {});
+  };
+  await using server = await startTestServer({ step });
+  const before = await keyLines(server.dataDir);
+  await assert.rejects(control(server.dataDir, "rotate db-key"), /is under way: try again/);
+  assert.deepEqual(await keyLines(server.dataDir), before);
+  assert.deepEqual(await check, []);
 });
 
 async function restarted(dataDir: string, flags: Record<string, string>): Promise<TestServer> {
