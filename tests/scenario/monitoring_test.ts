@@ -13,6 +13,7 @@ import { Monitoring, opsPath, poll, type Rule } from "../support/prometheus.ts";
 import { newAccount } from "../support/test_client.ts";
 import { commandLine } from "../support/program.ts";
 import { freeUdpPort, ServerProcess } from "../support/server_process.ts";
+import { callControl } from "../../mod/admin/control.ts";
 import { lacks } from "../support/installed.ts";
 import { tempFolder } from "../support/temp_folder.ts";
 import { startTestServer } from "../support/test_server.ts";
@@ -217,14 +218,13 @@ Deno.test(
   { ignore: lacks("prometheus", "prometheus-alertmanager", "prometheus-node-exporter") },
   async () => {
     await using webhook = startWebhook();
-    await using server = await startTestServer();
+    await using server = await startTestServer({ flags: { "backup-schedule": "1h" } });
     const { hostname, port } = server.server.metricsAddress!;
+    await callControl(server.dataDir, { name: "backup create" });
     await using monitoring = await Monitoring.start({ server: `${hostname}:${port}`, webhook: webhook.url });
     {
       await using alice = await newAccount(server, "alice");
       await using bob = await newAccount(server, "bob");
-      server.server.context.metrics.backupLastSuccessSeconds.set(Date.now() / 1000 - 60);
-      server.server.context.metrics.backupIntervalSeconds.set(3600);
       const traffic = async () => {
         await alice.enqueue([bob.deviceId], { payload: randomBytes(100) });
         await bob.connection.call("fetch", {});
