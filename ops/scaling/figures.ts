@@ -50,6 +50,8 @@ export interface Figures {
     readonly deno: string;
     /** Median of a 4 KiB write with fsync in the folder that was used. */
     readonly fsyncMs: number;
+    /** Of the last minute before the run: others at work make every figure worse. */
+    readonly loadBefore: number;
   };
   readonly quick: boolean;
   readonly memory: {
@@ -105,7 +107,9 @@ export function tables(figures: Figures): string {
       figures.quick ? ", quick run" : ""
     }`,
     `- ${machine.processor}, ${machine.cores} cores shared with the load generator`,
-    `- ${gib(machine.memoryBytes)} GiB, ${machine.system}, fsync ${machine.fsyncMs.toFixed(2)} ms`,
+    `- ${gib(machine.memoryBytes)} GiB, ${machine.system}, fsync ${
+      machine.fsyncMs.toFixed(2)
+    } ms, load before the run ${machine.loadBefore.toFixed(1)}`,
     "",
     table(["memory", "figure"], [
       ["the server without connections", `${mib(memory.baseBytes)} MiB`],

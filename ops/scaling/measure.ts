@@ -98,6 +98,7 @@ async function describeMachine(folder: string | null): Promise<Figures["machine"
     memoryBytes: Deno.systemMemoryInfo().total,
     system: `Linux ${Deno.osRelease()}`,
     deno: Deno.version.deno,
+    loadBefore: Deno.loadavg()[0]!,
     fsyncMs: await fsyncTime(folder),
   };
 }

@@ -9,7 +9,7 @@ const FIGURES: Figures = {
   format: 1,
   version: "0",
   day: "2026-01-01",
-  machine: { processor: "x", cores: 2, memoryBytes: 1, system: "x", deno: "x", fsyncMs: 1 },
+  machine: { processor: "x", cores: 2, memoryBytes: 1, system: "x", deno: "x", fsyncMs: 1, loadBefore: 0 },
   quick: false,
   memory: {
     connections: 100,
