@@ -180,16 +180,6 @@ Deno.test("openSqlcipherStore() refuses a second connection in the same process"
   );
 });
 
-const onLinux = { ignore: Deno.build.os !== "linux" };
-Deno.test("openSqlcipherStore() refuses a folder that cannot be written, whoever asks", onLinux, async () => {
-  // sysfs lets nobody make files, not even root.
-  await assert.rejects(
-    openSqlcipherStore({ dataDir: "/sys/kernel", keys: [KEY] }),
-    (error) =>
-      error instanceof StoreOpenError && error.problem === "readOnly" && /writable/.test(error.message),
-  );
-});
-
 const withMounts = { ignore: !await canMount() };
 Deno.test("openSqlcipherStore() refuses a store on a read-only file system", withMounts, async () => {
   await using folder = await tempFolder();
