@@ -25,7 +25,7 @@ import { Reloader, type ReloadParts } from "./reload.ts";
 const log = logger("server");
 
 /** How often tokens whose end has come are taken out of their file; they are refused at once. */
-const TOKENS_MS = 3_600_000;
+const TOKENS_MS = 60_000;
 
 /** The parts of the running server that requests do not need. */
 export interface LiveParts {

@@ -201,7 +201,8 @@ export async function startServer(settings: Settings, options: StartOptions = {}
   };
   const listener = cleanup.use(startListener(context));
   registerGauges(context);
-  cleanup.defer(watchEventLoop(metrics.registry, clock));
+  // The event loop is real under every clock.
+  cleanup.defer(watchEventLoop(metrics.registry, systemClock));
   const health = settings.metricsEnabled ? startHealth(context, { listener, expiry }) : null;
   cleanup.defer(() => health?.close());
   const stopped = new AbortController();

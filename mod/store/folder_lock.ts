@@ -25,8 +25,11 @@ export async function lockFolder(dataDir: string): Promise<FolderLock> {
   let held = true;
   return {
     release() {
-      if (held) file.close();
+      if (!held) return;
       held = false;
+      // Closing alone would leave the lock with a child that was forked in this moment and has not exec'd yet.
+      file.unlockSync();
+      file.close();
     },
   };
 }
