@@ -26,7 +26,7 @@ async function runAndKill(victim: Victim, steps: number): Promise<number> {
   const script = import.meta.resolve("../support/rekey_process.ts");
   const own = [backend, dataDir, copies, KEY, OTHER_KEY, JSON.stringify(people)];
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", "--no-lock", "--no-check", "--cached-only", script, ...own],
+    args: ["run", "-A", "--quiet", "--frozen", "--no-check", "--cached-only", script, ...own],
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
