@@ -21,9 +21,15 @@ export type GroupId = Branded<"group">;
 /** Length in bytes of every id except {@link BlobHash} and {@link GroupId}. */
 export const ID_BYTES = 16;
 
-/** A new random 128-bit id. */
+/** Random bytes for many ids: asking the system for each one costs more than all else about it. */
+const POOL_BYTES = 256 * ID_BYTES;
+let pool = randomBytes(0);
+let poolUsed = 0;
+
+/** A new random 128-bit id. Ids are no secrets; keys and tokens are asked for one by one. */
 export function randomId<Id extends string>(): Id {
-  return hex(randomBytes(ID_BYTES)) as Id;
+  if (poolUsed === pool.length) [pool, poolUsed] = [randomBytes(POOL_BYTES), 0];
+  return hex(pool.subarray(poolUsed, poolUsed += ID_BYTES)) as Id;
 }
 
 /**

@@ -36,6 +36,11 @@ export class RateLimiter {
   readonly #clock: Clock;
   readonly #keysMax: number;
   readonly #buckets = new Map<string, Bucket>();
+  /**
+   * Where the look for full buckets goes on. A new iteration each time would begin with all that was deleted since the
+   * Map was last compacted.
+   */
+  #hand: MapIterator<[string, Bucket]> = this.#buckets.entries();
   #perMs = 0;
   #burst = 0;
 
@@ -119,15 +124,21 @@ export class RateLimiter {
 
   /** Drops full buckets among the longest unused; when there is no room and none is full, the oldest goes. */
   #makeRoom(now: number): void {
-    let looks = EVICTION_LOOKS;
-    let oldest: string | undefined;
-    for (const [key, bucket] of this.#buckets) {
-      oldest ??= key;
-      if (looks-- === 0) break;
+    let left = Math.min(EVICTION_LOOKS, this.#buckets.size);
+    while (left > 0) {
+      const { value, done } = this.#hand.next();
+      if (done) {
+        this.#hand = this.#buckets.entries();
+        if (this.#buckets.size === 0) return;
+        continue;
+      }
+      left--;
+      const [key, bucket] = value;
       this.#refill(bucket, now);
-      if (bucket.tokens < this.#burst) continue;
-      this.#buckets.delete(key);
+      if (bucket.tokens >= this.#burst) this.#buckets.delete(key);
     }
-    if (this.#buckets.size >= this.#keysMax && oldest !== undefined) this.#buckets.delete(oldest);
+    if (this.#buckets.size < this.#keysMax) return;
+    const [oldest] = this.#buckets.keys();
+    this.#buckets.delete(oldest!);
   }
 }

@@ -3,7 +3,7 @@
  * time are decided here and applied by the store inside its transaction.
  */
 import { createHash } from "node:crypto";
-import { type Bytes, fromHex, utf8 } from "../base/bytes.ts";
+import { type Bytes, hex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import {
@@ -362,30 +362,14 @@ function sha256Sync(bytes: Uint8Array): Bytes {
   return new Uint8Array(createHash("sha256").update(bytes).digest());
 }
 
-/** SHA-256 over everything that makes two requests the same one, each field with its length. */
-function requestHash(request: EnqueueRequest): Bytes {
-  const hash = createHash("sha256");
-  const number = new DataView(new ArrayBuffer(8));
-  const addNumber = (value: number) => {
-    number.setFloat64(0, value);
-    hash.update(new Uint8Array(number.buffer));
-  };
-  const addBytes = (bytes: Uint8Array) => {
-    addNumber(bytes.length);
-    hash.update(bytes);
-  };
-  addNumber(request.ttlMs);
-  addNumber(request.parts.length);
-  for (const part of request.parts) {
-    addBytes(part.payload);
-    addNumber(part.recipients.length);
-    for (const recipient of part.recipients) addBytes(utf8(recipient));
-  }
-  if (request.guard) {
-    addBytes(fromHex(request.guard.groupId));
-    addNumber(request.guard.epoch);
-    addBytes(request.guard.token);
-    addBytes(request.guard.nextTokenSha256);
-  }
+/** SHA-256 over everything that makes two requests the same one: all but the payloads as text, then the payloads. */
+function requestHash({ ttlMs, parts, guard }: EnqueueRequest): Bytes {
+  const shape = JSON.stringify([
+    ttlMs,
+    parts.map(({ payload, recipients }) => [payload.length, recipients]),
+    guard && [guard.groupId, guard.epoch, hex(guard.token), hex(guard.nextTokenSha256)],
+  ]);
+  const hash = createHash("sha256").update(shape);
+  for (const { payload } of parts) hash.update(payload);
   return new Uint8Array(hash.digest());
 }

@@ -82,7 +82,8 @@ export class Metrics {
     "qpq_request_bytes",
     "Bytes of requests being worked on and of those half received, all connections",
   );
-  readonly sendQueueBytes = this.#gauge("qpq_send_queue_bytes", "Bytes waiting to be sent, all connections");
+  /** Bytes waiting to be sent, all connections; a plain number, since it changes with every write. */
+  sendQueueBytes = 0;
   readonly ready = this.#gauge("qpq_ready", "1 while every readiness check passes");
   readonly certificateExpirySeconds = this.#gauge(
     "qpq_tls_certificate_expiry_timestamp_seconds",
@@ -170,6 +171,8 @@ export class Metrics {
     this.setOpaqueAccounts({ current: 0, retired: 0 });
     new Gauge({ name: "qpq_build_info", help: "1, with the version", labelNames: ["version"], registers })
       .set({ version: options.version }, 1);
+    const sendQueueBytes = this.#gauge("qpq_send_queue_bytes", "Bytes waiting to be sent, all connections");
+    this.onCollect(() => sendQueueBytes.set(this.sendQueueBytes));
     registerProcessMetrics(this.registry);
   }
 

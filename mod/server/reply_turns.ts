@@ -5,34 +5,40 @@
 
 /** The turns of one connection. */
 export class ReplyTurns {
-  #taken = false;
-  readonly #waiting: (() => void)[] = [];
+  taken = false;
+  readonly waiting: (() => void)[] = [];
 
   /** A request's own turn; `roomToWrite` is awaited once it has come. */
   forRequest(roomToWrite: () => Promise<void>): ReplyTurn {
-    let mine = false;
-    return {
-      take: async () => {
-        if (mine) return;
-        if (this.#taken) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-        this.#taken = true;
-        mine = true;
-        await roomToWrite();
-      },
-      giveBack: () => {
-        if (!mine) return;
-        mine = false;
-        const next = this.#waiting.shift();
-        if (next) next();
-        else this.#taken = false;
-      },
-    };
+    return new ReplyTurn(this, roomToWrite);
   }
 }
 
 /** One request's turn to make a large reply. Given back after the reply is written, whatever happened. */
-export interface ReplyTurn {
-  take(): Promise<void>;
+export class ReplyTurn {
+  readonly #turns: ReplyTurns;
+  readonly #roomToWrite: () => Promise<void>;
+  #mine = false;
+
+  constructor(turns: ReplyTurns, roomToWrite: () => Promise<void>) {
+    this.#turns = turns;
+    this.#roomToWrite = roomToWrite;
+  }
+
+  async take(): Promise<void> {
+    if (this.#mine) return;
+    if (this.#turns.taken) await new Promise<void>((resolve) => this.#turns.waiting.push(resolve));
+    this.#turns.taken = true;
+    this.#mine = true;
+    await this.#roomToWrite();
+  }
+
   /** Before the reply, when there is none yet (a wait that parks again). Idempotent. */
-  giveBack(): void;
+  giveBack(): void {
+    if (!this.#mine) return;
+    this.#mine = false;
+    const next = this.#turns.waiting.shift();
+    if (next) next();
+    else this.#turns.taken = false;
+  }
 }

@@ -33,6 +33,7 @@ export class RequestStream {
   readonly #context: RequestContext;
   /** Request ids that are being answered. */
   readonly #answering = new Set<number>();
+  readonly #roomToWrite = () => this.#writer.drained();
   #cancelFrameTimer: (() => void) | null = null;
 
   constructor(server: ServerContext, owner: Owner, stream: Stream) {
@@ -41,7 +42,7 @@ export class RequestStream {
     this.#stream = stream;
     this.#writer = new CoalescingWriter(stream, {
       queuedBytesMax: server.settings.limits.sendQueueBytesMax,
-      onQueued: (bytes) => server.metrics.sendQueueBytes.inc(bytes),
+      onQueued: (bytes) => server.metrics.sendQueueBytes += bytes,
       onFailure: (error) => {
         if (error instanceof StuckPeerError) owner.close("notReading");
       },
@@ -67,7 +68,8 @@ export class RequestStream {
             if (method?.stream === "own" && first && frame.requestId !== 0) {
               return await this.#serveOwn(method, frame);
             }
-            await this.#begin(method, frame);
+            const wait = this.#begin(method, frame);
+            if (wait) await wait;
           }
           first = false;
         }
@@ -101,15 +103,22 @@ export class RequestStream {
     this.#cancelFrameTimer = null;
   }
 
-  /** Starts a request as soon as there may be one more; its reply is written when it is there. */
-  async #begin(method: Method | undefined, frame: Frame): Promise<void> {
+  /**
+   * Starts a request; its reply is written when it is there. What comes back is to be waited for before the next one:
+   * nothing in the usual case, which a promise for each frame would make slower.
+   */
+  #begin(method: Method | undefined, frame: Frame): Promise<void> | undefined {
     const refusal = this.#refusal(frame, method);
-    if (refusal) return this.#refuse(frame, refusal);
+    if (refusal) return void this.#refuse(frame, refusal);
+    const { inFlight } = this.#owner;
     const { requestsInFlightMax } = this.#server.settings.limits;
-    await this.#owner.inFlight.until((count) => count < requestsInFlightMax);
-    const answered = this.#answer(method!, frame);
-    // What is pipelined behind Hello may count on it.
-    if (method!.name === "hello") await answered;
+    const start = () => {
+      const answered = this.#answer(method!, frame);
+      // What is pipelined behind Hello may count on it.
+      return method!.name === "hello" ? answered : undefined;
+    };
+    if (inFlight.count < requestsInFlightMax) return start();
+    return inFlight.until((count) => count < requestsInFlightMax).then(start);
   }
 
   async #answer(method: Method, frame: Frame): Promise<void> {
@@ -175,7 +184,7 @@ export class RequestStream {
   }
 
   #newContext(): RequestContext {
-    const turn = this.#owner.turns.forRequest(() => this.#writer.drained());
+    const turn = this.#owner.turns.forRequest(this.#roomToWrite);
     return { server: this.#server, connection: this.#owner, turn };
   }
 }

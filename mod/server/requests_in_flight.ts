@@ -1,15 +1,8 @@
 /** How many requests are being worked on, and when there are none. */
-import type { Metrics } from "../observe/metrics.ts";
-
 /** Counts requests of all connections. */
 export class RequestsInFlight {
-  readonly #metrics: Metrics;
   #count = 0;
   #whenIdle: (() => void)[] = [];
-
-  constructor(metrics: Metrics) {
-    this.#metrics = metrics;
-  }
 
   /** Requests being worked on now. */
   get count(): number {
@@ -18,12 +11,10 @@ export class RequestsInFlight {
 
   begin(): void {
     this.#count++;
-    this.#metrics.requestsInFlight.set(this.#count);
   }
 
   end(): void {
     this.#count--;
-    this.#metrics.requestsInFlight.set(this.#count);
     if (this.#count > 0) return;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
@@ -44,6 +35,11 @@ export class ConnectionInFlight {
   constructor(all: RequestsInFlight, gone: AbortSignal) {
     this.#all = all;
     this.#gone = gone;
+  }
+
+  /** Those being worked on now. */
+  get count(): number {
+    return this.#count;
   }
 
   begin(): void {

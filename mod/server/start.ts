@@ -177,7 +177,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     await DiskSpace.watch(settings.dataDir, { clock, reserveBytes: () => live.current.diskReserveBytes }),
   );
 
-  const requestsInFlight = new RequestsInFlight(metrics);
+  const requestsInFlight = new RequestsInFlight();
   const context: ServerContext = {
     get settings() {
       return live.current;
@@ -308,11 +308,13 @@ async function shutDown(
   log.info("stopped");
 }
 
-function registerGauges({ store, metrics, registry, delivery, certificates, memory }: ServerContext): void {
+function registerGauges(context: ServerContext): void {
+  const { store, metrics, registry, delivery, certificates, memory, requestsInFlight } = context;
   metrics.onCollect(async () => {
     metrics.connections.set(registry.count);
     metrics.sessions.set(registry.loggedInCount);
     metrics.requestBytes.set(memory.used);
+    metrics.requestsInFlight.set(requestsInFlight.count);
     metrics.waiters.set(delivery.waiters.count);
     metrics.subscribers.set(delivery.subscriptionCount);
     metrics.certificateExpirySeconds.set(certificates.info.notAfter / 1000);
