@@ -36,7 +36,10 @@ export class Payloads {
   readonly #dropRef: Prepared<{ refs: number }>;
   readonly #deleteRefs: Prepared<never>;
   readonly #deletePayload: Prepared<never>;
-  readonly #deleteThrough: Prepared<EntryRow>;
+  readonly #sumsThrough: Prepared<{ sender: number; depth: number; bytes: number; shared: number }>;
+  readonly #sharedThrough: Prepared<{ payload: number }>;
+  readonly #deletePayloadsThrough: Prepared<never>;
+  readonly #deleteThrough: Prepared<never>;
   readonly #deleteEntry: Prepared<EntryRow>;
   readonly #findExpired: Prepared<{ recipients: Uint8Array }>;
 
@@ -55,9 +58,18 @@ export class Payloads {
     );
     this.#deleteRefs = connection.prepare("DELETE FROM payload_refs WHERE payload = ?");
     this.#deletePayload = connection.prepare("DELETE FROM payloads WHERE id = ?");
-    this.#deleteThrough = connection.prepare(
-      "DELETE FROM entries WHERE device = ? AND seq <= ? RETURNING seq, payload, size, sender, shared",
+    this.#sumsThrough = connection.prepare(
+      `SELECT sender, count(*) AS depth, sum(size) AS bytes, sum(shared) AS shared FROM entries
+       WHERE device = ? AND seq <= ? GROUP BY sender`,
     );
+    this.#sharedThrough = connection.prepare(
+      "SELECT payload FROM entries WHERE device = ? AND seq <= ? AND shared = 1",
+    );
+    this.#deletePayloadsThrough = connection.prepare(
+      `DELETE FROM payloads WHERE id IN
+       (SELECT payload FROM entries WHERE device = ? AND seq <= ? AND shared = 0)`,
+    );
+    this.#deleteThrough = connection.prepare("DELETE FROM entries WHERE device = ? AND seq <= ?");
     this.#deleteEntry = connection.prepare(
       "DELETE FROM entries WHERE device = ? AND seq = ? RETURNING seq, payload, size, sender, shared",
     );
@@ -95,11 +107,22 @@ export class Payloads {
     }
   }
 
-  /** Deletes the queue's entries up to `through`; returns how many. */
+  /**
+   * Deletes the queue's entries up to `through`; returns how many. By statements over all of them: a call for each row
+   * and its payload took half as long again.
+   */
   deleteThrough(queue: Queue, through: number): number {
-    const rows = this.#deleteThrough.all(queue.device, through);
-    for (const row of rows) this.#deleted(queue, row);
-    return rows.length;
+    const { device } = queue;
+    let shared = 0;
+    for (const sums of this.#sumsThrough.all(device, through)) {
+      this.#ledger.countEntries(queue, sums.sender, -sums.depth, -sums.bytes);
+      shared += sums.shared;
+    }
+    if (shared > 0) {
+      for (const { payload } of this.#sharedThrough.all(device, through)) this.#dropReference(payload);
+    }
+    this.#deletePayloadsThrough.run(device, through);
+    return this.#deleteThrough.run(device, through);
   }
 
   /**
@@ -130,10 +153,14 @@ export class Payloads {
 
   #deleted(queue: Queue, row: EntryRow): void {
     this.#ledger.countEntries(queue, row.sender, -1, -row.size);
-    if (row.shared) {
-      if (this.#dropRef.get(row.payload)!.refs > 0) return;
-      this.#deleteRefs.run(row.payload);
-    }
-    this.#deletePayload.run(row.payload);
+    if (row.shared) this.#dropReference(row.payload);
+    else this.#deletePayload.run(row.payload);
+  }
+
+  /** One entry less refers to a payload that several shared. */
+  #dropReference(payload: number): void {
+    if (this.#dropRef.get(payload)!.refs > 0) return;
+    this.#deleteRefs.run(payload);
+    this.#deletePayload.run(payload);
   }
 }

@@ -48,7 +48,7 @@ export class Queues {
   readonly #guards: Guards;
   readonly #messageIds: MessageIds;
   readonly #expireDaily: Prepared<never>;
-  readonly #listSizes: Prepared<{ seq: number; size: number }>;
+  readonly #findPage: Prepared<{ last: number | null; count: number; found: number }>;
   readonly #listEntries: Prepared<StoredEntry>;
 
   constructor(connection: Connection, ledger: Ledger) {
@@ -57,8 +57,13 @@ export class Queues {
     this.#guards = new Guards(connection, ledger);
     this.#messageIds = new MessageIds(connection, ledger);
     this.#expireDaily = connection.prepare("DELETE FROM daily WHERE day < ? ORDER BY day LIMIT ?");
-    this.#listSizes = connection.prepare(
-      "SELECT seq, size FROM entries WHERE device = ? AND seq > ? AND expires_at > ? ORDER BY seq LIMIT ?",
+    // The first entry always fits; of the others as many as entriesMax and bytesMax allow.
+    this.#findPage = connection.prepare(
+      `SELECT max(CASE WHEN fits THEN seq END) AS last, ifnull(sum(fits), 0) AS count, count(*) AS found FROM (
+         SELECT seq, number = 1 OR (number <= ? AND through <= ?) AS fits FROM (
+           SELECT seq, row_number() OVER seqs AS number, sum(size) OVER seqs AS through FROM entries
+           WHERE device = ? AND seq > ? AND expires_at > ?
+           WINDOW seqs AS (ORDER BY seq ROWS UNBOUNDED PRECEDING) LIMIT ?))`,
     );
     this.#listEntries = connection.prepare(
       `SELECT e.seq, e.sender, p.entry_id, a.account_id, p.sender_device, p.accepted_at, p.expires_at, p.bytes
@@ -148,19 +153,13 @@ export class Queues {
     const queue = this.#ledger.queue(deviceId);
     if (!queue) return null;
     const cursor = cursorOf(queue);
+    if (queue.depth === 0) return { entries: [], more: false, cursor };
     const wanted = Math.max(1, entriesMax);
-    const sizes = queue.depth === 0 ? [] : this.#listSizes.all(queue.device, after, now, wanted + 1);
-    let count = 0;
-    let bytes = 0;
-    while (
-      count < Math.min(wanted, sizes.length) && (count === 0 || bytes + sizes[count]!.size <= bytesMax)
-    ) {
-      bytes += sizes[count]!.size;
-      count += 1;
-    }
-    if (count === 0) return { entries: [], more: false, cursor };
-    const entries = this.#listEntries.all(queue.device, after, sizes[count - 1]!.seq, now).map(entryOf);
-    return { entries, more: sizes.length > count, cursor };
+    const { device } = queue;
+    const { last, count, found } = this.#findPage.get(wanted, bytesMax, device, after, now, wanted + 1)!;
+    if (last === null) return { entries: [], more: false, cursor };
+    const entries = this.#listEntries.all(device, after, last, now).map(entryOf);
+    return { entries, more: found > count, cursor };
   }
 
   ack(deviceId: DeviceId, through: number): AckResult {
