@@ -87,10 +87,11 @@ export class BatchRunner {
 
   #transaction<Result>(enqueued: string[], run: () => Result): Result {
     const connection = this.#connected();
-    const { ledger } = this.#set;
+    const { ledger, sweepWhenDue } = this.#set;
     try {
       connection.begin();
       const result = run();
+      sweepWhenDue();
       ledger.flush();
       connection.commit();
       enqueued.push(...ledger.takeTouched());

@@ -103,7 +103,12 @@ const RULES: readonly { what: string; sql: string }[] = [
     what: "payloads whose count of entries is wrong",
     sql: `SELECT p.id FROM payloads p LEFT JOIN payload_refs r ON r.payload = p.id
       LEFT JOIN (SELECT payload, count(*) AS users FROM entries GROUP BY payload) e ON e.payload = p.id
-      WHERE ifnull(e.users, 0) <> ifnull(r.refs, 1)`,
+      WHERE ifnull(e.users, 0) <> ifnull(r.refs, p.id NOT IN (SELECT payload FROM released_payloads))`,
+  },
+  {
+    what: "released payloads that are not there or of another size",
+    sql: `SELECT r.payload FROM released_payloads r LEFT JOIN payloads p ON p.id = r.payload
+      WHERE p.id IS NULL OR length(p.bytes) <> r.bytes`,
   },
   {
     what: "blobs whose count of references is wrong",

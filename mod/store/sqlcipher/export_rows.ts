@@ -270,7 +270,8 @@ function payloads(connection: Connection, key: readonly Value[] | null): Page {
   if (!last) return { rows: [], last: null };
   const found = connection.rows<Row>(
     `SELECT p.id, p.entry_id, p.sender, a.account_id, p.sender_device, p.accepted_at, p.expires_at, p.recipients,
-     p.bytes FROM payloads p LEFT JOIN accounts a ON a.id = p.sender WHERE p.id > ? AND p.id <= ? ORDER BY p.id`,
+     p.bytes FROM payloads p LEFT JOIN accounts a ON a.id = p.sender WHERE p.id > ? AND p.id <= ?
+     AND p.id NOT IN (SELECT payload FROM released_payloads) ORDER BY p.id`,
     [after, last.id],
   );
   return { rows: found.map((row) => payloadRow(connection, row)), last: [last.id] };

@@ -58,6 +58,14 @@ interface QueueRow {
   sent_next: number;
 }
 
+/** Payloads that wait to be deleted, and how many of them the present transaction has added. */
+export interface Released {
+  depth: number;
+  bytes: number;
+  newDepth: number;
+  newBytes: number;
+}
+
 /** Clean entries that may stay for the next batch. */
 const KEPT_MAX = 50_000;
 
@@ -87,6 +95,8 @@ export class Ledger {
   readonly #blocks = new Map<number, Set<string>>();
   #totals: Totals | undefined;
   #totalsDirty = false;
+  #released: Released | undefined;
+  readonly #countReleasedRows: () => { depth: number; bytes: number };
   /** Shares and block list members kept. */
   #detailCount = 0;
   #dirtyQueues: Queue[] = [];
@@ -128,6 +138,9 @@ export class Ledger {
        blob_bytes = ? WHERE id = 1`,
     );
     this.#findBlocks = connection.prepare("SELECT blocked FROM blocks WHERE account = ?");
+    // Counted once for each connection; there are never many (see payloads.ts).
+    const countReleased = "SELECT count(*) AS depth, ifnull(sum(bytes), 0) AS bytes FROM released_payloads";
+    this.#countReleasedRows = () => connection.rows<{ depth: number; bytes: number }>(countReleased)[0]!;
   }
 
   /** The device's queue; undefined when the device is unknown or revoked. */
@@ -288,6 +301,20 @@ export class Ledger {
     };
   }
 
+  /** What waits to be deleted among the payloads. */
+  released(): Readonly<Released> {
+    return this.#released ??= { ...this.#countReleasedRows(), newDepth: 0, newBytes: 0 };
+  }
+
+  /** Counts payloads that were released (or, negative, deleted) by rows that are written already. */
+  countReleased(depth: number, bytes: number): void {
+    if (!this.#released) return; // they are counted when somebody asks
+    this.#released.depth += depth;
+    this.#released.bytes += bytes;
+    this.#released.newDepth += Math.max(0, depth);
+    this.#released.newBytes += Math.max(0, bytes);
+  }
+
   /** Notes that the device got entries. */
   touch(queue: Queue): void {
     this.#touched.add(queue.deviceId);
@@ -342,6 +369,7 @@ export class Ledger {
 
   /** After a commit: keeps what is clean, within bounds. */
   trim(): void {
+    if (this.#released) this.#released.newDepth = this.#released.newBytes = 0;
     const kept = this.#queues.size + this.#accounts.size + this.#blocks.size + this.#detailCount;
     if (kept > KEPT_MAX) this.clear();
   }
@@ -354,6 +382,7 @@ export class Ledger {
     this.#blocks.clear();
     this.#totals = undefined;
     this.#totalsDirty = false;
+    this.#released = undefined;
     this.#detailCount = 0;
     this.#dirtyQueues.length = this.#dirtyShares.length = this.#dirtyAccounts.length = 0;
     this.#touched.clear();

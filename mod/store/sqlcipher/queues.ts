@@ -40,6 +40,9 @@ interface StoredEntry {
 }
 
 const DAY_MS = 86_400_000;
+/** Released payloads that are deleted in a step of expiry, for each entry that may expire in it, and their bytes. */
+const SWEEPS_PER_STEP = 8;
+const SWEEP_BYTES = 8 << 20;
 
 /** Queues, message ids and guards. */
 export class Queues {
@@ -61,9 +64,9 @@ export class Queues {
     this.#findPage = connection.prepare(
       `SELECT max(CASE WHEN fits THEN seq END) AS last, ifnull(sum(fits), 0) AS count, count(*) AS found FROM (
          SELECT seq, number = 1 OR (number <= ? AND through <= ?) AS fits FROM (
-           SELECT seq, row_number() OVER seqs AS number, sum(size) OVER seqs AS through FROM entries
-           WHERE device = ? AND seq > ? AND expires_at > ?
-           WINDOW seqs AS (ORDER BY seq ROWS UNBOUNDED PRECEDING) LIMIT ?))`,
+           SELECT seq, row_number() OVER seqs AS number, sum(size) OVER seqs AS through FROM (
+             SELECT seq, size FROM entries WHERE device = ? AND seq > ? AND expires_at > ? ORDER BY seq LIMIT ?)
+           WINDOW seqs AS (ORDER BY seq ROWS UNBOUNDED PRECEDING)))`,
     );
     this.#listEntries = connection.prepare(
       `SELECT e.seq, e.sender, p.entry_id, a.account_id, p.sender_device, p.accepted_at, p.expires_at, p.bytes
@@ -181,7 +184,14 @@ export class Queues {
   }
 
   expireEntries(now: number, limit: number): number {
+    // Nobody else deletes the last of the released ones while nothing is acknowledged.
+    this.#payloads.sweep(SWEEPS_PER_STEP * limit, SWEEP_BYTES);
     return this.#payloads.deleteExpired(now, limit);
+  }
+
+  /** See Payloads.sweepWhenDue. */
+  sweepWhenDue(): void {
+    this.#payloads.sweepWhenDue();
   }
 
   expireMessageIds(before: number, limit: number): number {

@@ -247,6 +247,13 @@ CREATE TRIGGER accounts_moved AFTER UPDATE OF setup_id ON accounts WHEN old.setu
 END;
 CREATE INDEX accounts_by_setup ON accounts (setup_id, user_name) WHERE setup_id IS NOT NULL;
 `,
+  `
+-- Payloads that no entry refers to any more; see payloads.ts for when they are deleted.
+CREATE TABLE released_payloads (
+  payload INTEGER PRIMARY KEY,
+  bytes INTEGER NOT NULL
+) STRICT;
+`,
 ];
 
 /** Number of the newest migration. */

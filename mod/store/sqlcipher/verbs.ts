@@ -25,6 +25,8 @@ export interface VerbSet {
   readonly verbs: Verbs;
   readonly ledger: Ledger;
   readonly server: ServerState;
+  /** To be called before a transaction is committed: see Payloads. */
+  readonly sweepWhenDue: () => void;
 }
 
 /** Prepares every statement there is. */
@@ -93,5 +95,5 @@ export function prepareVerbs(connection: Connection): VerbSet {
     exportPage: (position) => exportPage(connection, position),
     importRows: (rows) => importer.importRows(rows),
   };
-  return { verbs, ledger, server };
+  return { verbs, ledger, server, sweepWhenDue: () => queues.sweepWhenDue() };
 }

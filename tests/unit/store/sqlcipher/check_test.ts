@@ -13,10 +13,12 @@ const WRONGS: readonly { sql: string; says: RegExp }[] = [
   { sql: "UPDATE senders SET bytes = bytes + 1", says: /shares of a sender that/ },
   { sql: "INSERT INTO senders VALUES (1, 99, 1, 1)", says: /1 shares of a sender without entries/ },
   {
-    sql: "DELETE FROM payloads WHERE id = (SELECT min(id) FROM payloads)",
+    sql: "DELETE FROM payloads WHERE id = (SELECT payload FROM entries WHERE shared = 0)",
     says: /1 entries without their payload/,
   },
   { sql: "UPDATE payload_refs SET refs = refs + 1", says: /payloads whose count of entries/ },
+  { sql: "DELETE FROM released_payloads", says: /1 payloads whose count of entries/ },
+  { sql: "UPDATE released_payloads SET bytes = 9999", says: /1 released payloads that are not there or/ },
   { sql: "UPDATE blobs SET refs = 1", says: /1 blobs whose count/ },
   { sql: "UPDATE blob_owners SET bytes = 1", says: /2 owners whose sum/ },
   { sql: "DELETE FROM blobs", says: /references to a blob/ },
