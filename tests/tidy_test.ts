@@ -34,6 +34,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** Folders inside those. */
 const INNER_FOLDERS = [
   "cli/client",
+  "client/bench",
   "client/examples",
   "observe/status_page_assets",
   "server/handlers",

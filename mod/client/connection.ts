@@ -194,6 +194,12 @@ export class ClientConnection implements AsyncDisposable {
     }
   }
 
+  /** A further stream, for one who makes and reads frames without the cost of calls (bench/). */
+  async openStream(): Promise<Stream> {
+    if (this.#lost) throw this.#lost;
+    return await this.#connection.openStream();
+  }
+
   /** Ends the connection: calls in flight reject with ConnectionLostError. Never throws. */
   async close(): Promise<void> {
     this.#fail(brokenHere("it was closed here"));

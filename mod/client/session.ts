@@ -22,6 +22,12 @@ import type { ServerLink } from "./identity.ts";
 /** Longest device name (UTF-16 units) that is sent. */
 const DEVICE_NAME_CHARACTERS_MAX = 64;
 
+/**
+ * How OPAQUE stretches a password on this side. It is sealed into the record: a login has to name what the
+ * registration named. Only for passwords that cannot be guessed may it be less than the default.
+ */
+export type KeyStretching = NonNullable<Parameters<typeof opaque.client.finishLogin>[0]["keyStretching"]>;
+
 /** This device: made before its first login, then never changed. */
 export interface OwnDevice {
   readonly deviceId: DeviceId;
@@ -68,10 +74,10 @@ export async function makeDevice(name: string): Promise<OwnDevice> {
  */
 export async function register(
   link: ServerLink,
-  account: { userName: string; password: string; invitation?: string },
+  account: { userName: string; password: string; invitation?: string; keyStretching?: KeyStretching },
 ): Promise<AccountId> {
   const userName = normaliseUserName(account.userName);
-  const record = await startRecord(account.password);
+  const record = await startRecord(account.password, account.keyStretching);
   const { handle, registrationResponse } = await link.connection.call("registerStart", {
     userName,
     suiteId: SUITE_RISTRETTO255,
@@ -95,12 +101,12 @@ export async function register(
  */
 export async function login(
   link: ServerLink,
-  request: { userName: string; password: string; device: OwnDevice },
+  request: { userName: string; password: string; device: OwnDevice; keyStretching?: KeyStretching },
 ): Promise<LoginResult> {
   const { connection, hello } = link;
   const { device } = request;
   const userName = normaliseUserName(request.userName);
-  const started = await startLogin(request.password);
+  const started = await startLogin(request.password, request.keyStretching);
   const { handle, suiteId, ke2 } = await connection.call("loginStart", {
     userName,
     suiteIds: [...OPAQUE_SUITES],
@@ -208,7 +214,7 @@ function passwordText(password: string): string {
 }
 
 /** The client's half of a registration record. */
-async function startRecord(typed: string): Promise<{
+async function startRecord(typed: string, keyStretching: KeyStretching = CLIENT_KEY_STRETCHING): Promise<{
   request: Bytes;
   finish(response: Uint8Array, realmId: string): { registrationRecord: Bytes; exportKey: Bytes };
 }> {
@@ -223,7 +229,7 @@ async function startRecord(typed: string): Promise<{
         clientRegistrationState,
         registrationResponse: base64url(response),
         identifiers: { server: realmId },
-        keyStretching: CLIENT_KEY_STRETCHING,
+        keyStretching,
       });
       return {
         registrationRecord: fromBase64url(finished.registrationRecord),
@@ -234,7 +240,7 @@ async function startRecord(typed: string): Promise<{
 }
 
 /** The client's half of a login. */
-async function startLogin(typed: string): Promise<{
+async function startLogin(typed: string, keyStretching: KeyStretching = CLIENT_KEY_STRETCHING): Promise<{
   ke1: Bytes;
   finish(ke2: Uint8Array, realmId: string): { ke3: Bytes; sessionKey: Bytes; exportKey: Bytes };
 }> {
@@ -249,7 +255,7 @@ async function startLogin(typed: string): Promise<{
         clientLoginState,
         loginResponse: base64url(ke2),
         identifiers: { server: realmId },
-        keyStretching: CLIENT_KEY_STRETCHING,
+        keyStretching,
       });
       if (!finished) {
         throw new QpqError("loginFailed", "Cannot log in: the user name or the password is wrong");

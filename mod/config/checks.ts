@@ -38,6 +38,7 @@ export function crossCheck(input: CheckInput): void {
   checkOrder(input);
   checkTls(input);
   checkSecretFiles(input);
+  checkProfile(input);
   if (input.settings.production) checkProduction(input);
 }
 
@@ -104,6 +105,14 @@ function checkMode(
   const text = `others than the owner have access to ${path} (mode ${mode}); make it 0600`;
   const found = { key, from: input.chosen.get(key)?.from ?? "", text };
   (input.settings.production ? input.problems : input.warnings).push(found);
+}
+
+function checkProfile({ settings, chosen, problems, warnings }: CheckInput): void {
+  if (settings.limitsProfile === "default") return;
+  const found = { key: "limits_profile", from: chosen.get("limits_profile")?.from ?? "" };
+  const text = `${settings.limitsProfile} is for measuring: it leaves nearly nothing limited`;
+  if (settings.production) problems.push({ ...found, text: `${text}, and is refused in production` });
+  else warnings.push({ ...found, text });
 }
 
 function checkProduction(input: CheckInput): void {

@@ -4,7 +4,9 @@
  *
  *   deno run --allow-read=. --allow-write=.env.example,ops mod/config/describe.ts --write
  */
+import { type LimitsProfile, profileKeys } from "./limits_profiles.ts";
 import {
+  buildSettings,
   environmentName,
   flagName,
   OPTION_KEYS,
@@ -157,7 +159,16 @@ export function configurationPage(): string {
     "## Limits",
     paragraph("Whatever can grow has a maximum. An address means an IPv4 address or the /64 of an IPv6 one."),
     ...limits.map(optionSection),
+    "## Profiles of limits",
+    paragraph(
+      '`limits_profile = "bench"` is for measuring with `qpq-client bench`, on a machine that serves nobody else. It changes these defaults:',
+    ),
+    profileKeys("bench").map((key) => `- \`${key}\`: \`${profileText("bench", key)}\``).join("\n"),
   ].join("\n\n") + "\n";
+}
+
+function profileText(profile: LimitsProfile, key: OptionKey): string {
+  return showSetting(buildSettings(new Map([["limits_profile", profile]])), key);
 }
 
 /** A value as the program may show it: secrets only as set or not. */

@@ -6,6 +6,7 @@
  */
 import type { NetAddress } from "../base/address.ts";
 import { parseFilter } from "../base/log.ts";
+import { LIMITS_PROFILES, type LimitsProfile, profileValue } from "./limits_profiles.ts";
 import { parseSchedule } from "./schedule.ts";
 import {
   readAddress,
@@ -321,6 +322,13 @@ export const OPTIONS = {
     "A login ends after this, used or not.",
   ),
 
+  limits_profile: choice(
+    "live",
+    LIMITS_PROFILES,
+    "default",
+    "Defaults of the limits. `bench` raises those that a load generator on one machine runs into; an option that is set wins over it. Refused in production.",
+  ),
+
   "backup.schedule": row<"string", string>("string", "live", {
     read: readSchedule,
     default: "off",
@@ -595,13 +603,15 @@ export function settingName(key: OptionKey): string {
   return optionOf(key).type === "duration" ? `${name}Ms` : name;
 }
 
-/** Settings from values by key; a key without a value gets its default. */
+/** Settings from values by key; a key without a value gets that of the limits' profile, else its default. */
 export function buildSettings(values: ReadonlyMap<OptionKey, unknown>): Settings {
   const settings: Record<string, unknown> = {};
   const groups: Record<string, Record<string, unknown>> = { limits: {}, backup: {} };
+  const profile = (values.get("limits_profile") ?? OPTIONS.limits_profile.default) as LimitsProfile;
   for (const key of OPTION_KEYS) {
     const group = groups[key.split(".")[0]!] ?? settings;
-    group[settingName(key)] = values.has(key) ? values.get(key) : optionOf(key).default;
+    const otherwise = profileValue(profile, key) ?? optionOf(key).default;
+    group[settingName(key)] = values.has(key) ? values.get(key) : otherwise;
   }
   return { ...settings, ...groups } as unknown as Settings;
 }

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { nearestName } from "../../config/problems.ts";
 import { type Terminal, UsageError } from "../terminal.ts";
 import { addAccount } from "./account.ts";
+import { addBench } from "./bench.ts";
 import { addChat } from "./chat.ts";
 import { addContacts } from "./contact.ts";
 import { example, runCommand } from "./context.ts";
@@ -31,6 +32,7 @@ export function addClient(command: Command, terminal: Terminal): void {
   addFile(command, terminal);
   addContacts(command, terminal);
   addPassphrase(command, terminal);
+  addBench(command, terminal);
   // After the commands, which would inherit it: an unknown word then gets a better answer than "too many".
   command.allowExcessArguments();
   command.addHelpText(

@@ -4,11 +4,10 @@
  */
 import { VERSION } from "../../base/version.ts";
 import { connectServer, type ServerLink } from "../../client/identity.ts";
-import { UsageError } from "../terminal.ts";
 import type { Context } from "./context.ts";
 import { hasState, withClient } from "./open.ts";
-import { rememberedServer } from "./remembered.ts";
-import { accessToken, chosenIdentity, chosenServer, localCa, serverText } from "./server_choice.ts";
+import { accessToken, serverText } from "./server_choice.ts";
+import { targetOf } from "./target.ts";
 
 /** Asks the server for an echo and prints how long that took. */
 export async function ping(context: Context): Promise<void> {
@@ -51,23 +50,11 @@ async function reach(
   context: Context,
   token: string | undefined,
 ): Promise<{ link: ServerLink; server: string }> {
-  const { flags, terminal, output } = context;
-  const asked = chosenServer(flags);
-  const identity = await chosenIdentity(flags);
-  // What was remembered helps where flags leave something open.
-  const remembered = asked && identity ? null : await rememberedServer(context);
-  const server = asked ?? remembered;
-  if (!server) throw new UsageError("Say which server: --server HOST:PORT");
-  const { hostname, port } = server;
-  const known = remembered?.hostname === hostname && remembered.port === port ? remembered.trust : null;
-  const local = identity || known ? undefined : await localCa(server, terminal);
-  if (local) output.talk(`Using ${local.path} to recognise the server, as it is on this machine`);
+  const target = await targetOf(context);
   const link = await connectServer({
-    server: { hostname, port },
-    choice: identity ?? (local ? { ca: local.ca } : undefined),
-    trust: known,
+    ...target,
     accessToken: token,
     clientVersion: `qpq-client/${VERSION}`,
   });
-  return { link, server: serverText(server) };
+  return { link, server: serverText(target.server) };
 }

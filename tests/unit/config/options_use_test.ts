@@ -6,7 +6,11 @@ import { OPTION_KEYS, type OptionKey, settingName } from "../../../mod/config/op
 const MOD = new URL("../../../mod", import.meta.url).pathname;
 
 /** Used where configurations are loaded and checked, which is all they are for. */
-const OF_LOADING: ReadonlySet<OptionKey> = new Set<OptionKey>(["config", "allow_key_in_data_dir"]);
+const OF_LOADING: ReadonlySet<OptionKey> = new Set<OptionKey>([
+  "config",
+  "allow_key_in_data_dir",
+  "limits_profile",
+]);
 
 async function sources(folder: string): Promise<string[]> {
   const texts: string[] = [];

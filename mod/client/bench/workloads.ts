@@ -1,0 +1,68 @@
+/** THE workload table: what each measures, what it counts, and what it is run with when nobody says otherwise. */
+import { prepareDrain } from "./drain.ts";
+import { prepareEnqueue } from "./enqueue.ts";
+import { prepareFanout } from "./fanout.ts";
+import type { LoadOptions, Prepare } from "./load.ts";
+import { preparePingpong } from "./pingpong.ts";
+
+/** One workload. */
+export interface Workload {
+  readonly prepare: Prepare;
+  /** What it counts, in the plural. */
+  readonly unit: string;
+  readonly text: string;
+  readonly defaults: Partial<LoadOptions>;
+  /** It is over when its work is done, however long that takes, and has no warm-up. */
+  readonly endsByItself?: boolean;
+}
+
+/** What every workload is run with unless its row says otherwise. */
+export const LOAD_DEFAULTS: LoadOptions = {
+  connections: 8,
+  inFlight: 16,
+  payloadBytes: 512,
+  perSecond: null,
+  recipients: 16,
+  backlog: 100_000,
+  receive: "subscribe",
+};
+
+/** All workloads by name. */
+export const WORKLOADS = {
+  enqueue: {
+    prepare: prepareEnqueue,
+    unit: "messages",
+    text: "durable messages to one recipient each",
+    defaults: {},
+  },
+  pingpong: {
+    prepare: preparePingpong,
+    unit: "messages",
+    text: "from a sender's Enqueue to the arrival at its recipient",
+    defaults: { inFlight: 1 },
+  },
+  fanout: {
+    prepare: prepareFanout,
+    unit: "messages",
+    text: "durable messages to many recipients each",
+    defaults: { connections: 4, inFlight: 4, recipients: 100 },
+  },
+  drain: {
+    prepare: prepareDrain,
+    unit: "messages",
+    text: "fetch and acknowledge a backlog",
+    defaults: { inFlight: 1 },
+    endsByItself: true,
+  },
+} as const satisfies Record<string, Workload>;
+
+/** Name of a workload. */
+export type WorkloadName = keyof typeof WORKLOADS;
+
+/** All names. */
+export const WORKLOAD_NAMES = Object.keys(WORKLOADS) as WorkloadName[];
+
+/** A row of the table. */
+export function workloadOf(name: WorkloadName): Workload {
+  return WORKLOADS[name];
+}
