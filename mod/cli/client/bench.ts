@@ -1,36 +1,42 @@
-/** `bench WORKLOAD`: a load generator for whoever runs or builds a server. */
+/** `bench WORKLOAD`: a load generator; `bench verify`: is everything there that was acknowledged? */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { runBench } from "../../client/bench/bench.ts";
+import { type BenchPart, type BenchRun, runBench } from "../../client/bench/bench.ts";
+import type { BenchTarget } from "../../client/bench/bench_server.ts";
 import type { LoadOptions } from "../../client/bench/load.ts";
-import {
-  LOAD_DEFAULTS,
-  WORKLOAD_NAMES,
-  type WorkloadName,
-  workloadOf,
-} from "../../client/bench/workloads.ts";
+import { MIX_DEFAULT, partsOfMix } from "../../client/bench/mixed.ts";
+import type { BenchResult } from "../../client/bench/run.ts";
+import { type Verdict, verifyAcked } from "../../client/bench/verify.ts";
+import { LOAD_DEFAULTS, loadOptions, WORKLOAD_NAMES, workloadOf } from "../../client/bench/workloads.ts";
+import { messageOf, QpqError } from "../../base/errors.ts";
 import { nearestName } from "../../config/problems.ts";
 import { readBytes, readDuration, type Reader, readInteger, Refusal } from "../../config/values.ts";
 import { type Terminal, UsageError } from "../terminal.ts";
-import { progressText, resultJson, resultText, stageText } from "./bench_report.ts";
+import { progressText, resultJson, resultsText } from "./bench_report.ts";
 import { type Context, example, runCommand } from "./context.ts";
 import { accessToken } from "./server_choice.ts";
 import { targetOf } from "./target.ts";
 
 const DAY_MS = 24 * 3_600_000;
 const COUNT_MAX = 1e9;
+const NAMES = [...WORKLOAD_NAMES, "mixed"];
+/** Their messages stay where `verify` looks for them. */
+const LOGGED = ["enqueue", "fanout"];
 
 /** The flags, read. */
 interface BenchFlags extends Partial<LoadOptions> {
   readonly durationMs: number;
   readonly warmUpMs: number;
   readonly operations?: number;
+  readonly mix?: string;
   readonly ackedLog?: string;
   readonly keep?: boolean;
 }
 
 /** Adds the command. */
 export function addBench(client: Command, terminal: Terminal): void {
-  const lines = WORKLOAD_NAMES.map((name) => `  ${name.padEnd(10)} ${workloadOf(name).text}`);
+  const rows = WORKLOAD_NAMES.map((name) => [name, workloadOf(name).text] as const);
+  const lines = [...rows, ["mixed", "several of them at the same time (--mix)"] as const]
+    .map(([name, text]) => `  ${name.padEnd(10)} ${text}`);
   const bench = client.command("bench").argument("<workload>", "what to do; they are listed below")
     .description("measure a server with a load generator; start it with --limits-profile bench")
     .addHelpText(
@@ -39,12 +45,18 @@ export function addBench(client: Command, terminal: Terminal): void {
         terminal,
         "--server 127.0.0.1:7000 --auth-token-file data/secrets/auth-token bench enqueue",
         "bench pingpong --connections 50 --rate 5000 --duration 30s",
+        "bench enqueue --acked-log acked.log && … bench verify --acked-log acked.log",
       ),
     )
     .action((name: string, _options, command: Command) =>
-      runCommand(terminal, command, (context) => measure(context, workloadNamed(name), readFlags(command)))
+      runCommand(terminal, command, (context) => measure(context, name, readFlags(command)))
     );
   addLoadFlags(bench);
+  bench.command("verify").description("is each message that a log names in its queue, exactly once?")
+    .addHelpText("after", example(terminal, "bench verify --acked-log acked.log"))
+    .action((_options, command: Command) =>
+      runCommand(terminal, command, (context) => verify(context, command.optsWithGlobals()))
+    );
 }
 
 function addLoadFlags(bench: Command): void {
@@ -73,7 +85,14 @@ function addLoadFlags(bench: Command): void {
     new Option("--receive <how>", "how pingpong's recipients wait (default: subscribe)")
       .choices(["subscribe", "fetch-wait"]),
   );
-  bench.option("--acked-log <file>", "write what was acknowledged, for bench verify; its recipients stay");
+  bench.option(
+    "--mix <names>",
+    `what mixed runs, and with how many connections: pingpong,login:4 (default: ${MIX_DEFAULT})`,
+  );
+  bench.option(
+    "--acked-log <file>",
+    "write what was acknowledged (enqueue, fanout), for verify; keeps recipients",
+  );
   bench.option("--keep", "leave the bench accounts on the server");
 }
 
@@ -99,34 +118,76 @@ function readFlags(command: Command): BenchFlags {
   };
 }
 
-function workloadNamed(name: string): WorkloadName {
-  const found = WORKLOAD_NAMES.find((each) => each === name);
-  if (found) return found;
-  const nearest = nearestName(name, WORKLOAD_NAMES);
-  throw new UsageError(
-    `There is no workload ${name}${
-      nearest ? `: did you mean ${nearest}?` : ` (${WORKLOAD_NAMES.join(", ")})`
-    }`,
-  );
+/** What a workload's name stands for. */
+function partsOf(name: string, chosen: Partial<LoadOptions>, mix: string | undefined): BenchPart[] {
+  if (mix !== undefined && name !== "mixed") throw new UsageError("--mix is for mixed");
+  const workload = WORKLOAD_NAMES.find((each) => each === name);
+  if (workload) return [{ workload, options: loadOptions(workload, chosen) }];
+  if (name !== "mixed") {
+    const nearest = nearestName(name, NAMES);
+    throw new UsageError(
+      `There is no workload ${name}${nearest ? `: did you mean ${nearest}?` : ` (${NAMES.join(", ")})`}`,
+    );
+  }
+  try {
+    return partsOfMix(mix ?? MIX_DEFAULT, chosen);
+  } catch (error) {
+    throw new UsageError(messageOf(error), { cause: error });
+  }
 }
 
-async function measure(context: Context, workload: WorkloadName, flags: BenchFlags): Promise<void> {
+async function measure(context: Context, name: string, flags: BenchFlags): Promise<void> {
   const { terminal, output } = context;
-  const { durationMs, warmUpMs, operations, ackedLog, keep, ...chosen } = flags;
-  const { unit, defaults } = workloadOf(workload);
-  const target = await targetOf(context);
-  const token = await accessToken(context.flags, terminal);
+  const { durationMs, warmUpMs, operations, ackedLog, keep, mix, ...chosen } = flags;
+  const parts = partsOf(name, chosen, mix);
+  if (ackedLog !== undefined && !LOGGED.includes(name)) {
+    throw new UsageError(`--acked-log is for ${LOGGED.join(" and ")}: the messages of ${name} do not stay`);
+  }
+  const target = { ...await targetOf(context), accessToken: await accessToken(context.flags, terminal) };
   const interrupted = new AbortController();
   terminal.onInterrupt(() => interrupted.abort());
-  const result = await runBench({ ...target, accessToken: token }, {
-    workload,
-    options: { ...LOAD_DEFAULTS, ...defaults, ...chosen },
+  const { unit } = workloadOf(parts[0]!.workload);
+  const results = await runExplained(target, {
+    parts,
     span: { durationMs, warmUpMs, operations: operations ?? null },
     ackedLogPath: ackedLog,
     keep: keep ?? false,
-    onStage: (stage) => output.talk(stageText(workload, stage)),
+    onStage: (stage) => output.talk(`${name}: ${stage}`),
     onProgress: (progress) => output.talk(progressText(progress, unit)),
     signal: interrupted.signal,
   });
-  output.data(resultJson(result), resultText(result, unit));
+  if (output.json) { for (const result of results) output.data(resultJson(result), ""); }
+  else output.data({}, resultsText(results));
+}
+
+/** A server with its usual limits refuses a load generator at once: what to do is not "wait". */
+async function runExplained(target: BenchTarget, run: BenchRun): Promise<BenchResult[]> {
+  try {
+    return await runBench(target, run);
+  } catch (error) {
+    if (!(error instanceof QpqError && error.code === "rateLimited")) throw error;
+    throw new Error(`${error.message}\n  Start the server with --limits-profile bench while it is measured`, {
+      cause: error,
+    });
+  }
+}
+
+async function verify(context: Context, flags: Pick<BenchFlags, "ackedLog" | "keep">): Promise<void> {
+  const { output } = context;
+  if (flags.ackedLog === undefined) throw new UsageError("Say which log: --acked-log FILE");
+  const asked = context.flags.server === undefined ? undefined : await targetOf(context);
+  const verdict = await verifyAcked(flags.ackedLog, { target: asked, keep: flags.keep ?? false });
+  output.data({ ...verdict }, verdictText(verdict));
+  const { missing, duplicated } = verdict;
+  if (missing + duplicated > 0) {
+    throw new Error(`${missing} are missing, ${duplicated} are there more than once`);
+  }
+}
+
+function verdictText(verdict: Verdict): string {
+  const { acknowledged, found, unlogged, examples } = verdict;
+  return [
+    `${found} of ${acknowledged} acknowledged messages are there; ${unlogged} more that the log does not name`,
+    ...examples,
+  ].join("\n");
 }

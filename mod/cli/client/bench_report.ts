@@ -1,11 +1,7 @@
 /** What `bench` prints: a line for each second on stderr, and the result as a table or an object. */
 import type { BenchResult, Progress } from "../../client/bench/run.ts";
+import { workloadOf } from "../../client/bench/workloads.ts";
 import { table } from "./output.ts";
-
-/** What is going on. */
-export function stageText(workload: string, stage: string): string {
-  return `${workload}: ${stage}`;
-}
 
 /** One second. */
 export function progressText(progress: Progress, unit: string): string {
@@ -15,22 +11,29 @@ export function progressText(progress: Progress, unit: string): string {
   return `progress: ${atSecond} s, ${count(perSecond)} ${unit}/s, p50 ${ms(p50Ms)}, p99 ${ms(p99Ms)}${tail}`;
 }
 
-/** The result for people. */
-export function resultText(result: BenchResult, unit: string): string {
-  const { latencyMs, refused, figures } = result;
-  const load =
-    `${result.connections} connections x ${result.inFlight} in flight, ${result.payloadBytes} bytes` +
-    (result.rate === null ? "" : `, ${count(result.rate)}/s wanted`);
-  const head = ["workload", `${unit}/s`, "p50", "p90", "p99", "p99.9", "max"];
-  const { p50, p90, p99, p999, max } = latencyMs;
-  const row = [result.workload, count(result.perSecond), ...[p50, p90, p99, p999, max].map(ms)];
-  const lines = [
-    `${load}: ${count(result.operations)} ${unit} in ${result.seconds.toFixed(1)} s`,
-    table(head, [row]),
-    ...Object.entries(figures).map(([name, value]) => `${words(name)}: ${count(value)}`),
-    ...Object.entries(refused).map(([name, times]) => `refused (${name}): ${count(times)}`),
+/** The results for people: what was run, a table, and what a table has no room for. */
+export function resultsText(results: readonly BenchResult[]): string {
+  const head = ["workload", "per second", "p50", "p90", "p99", "p99.9", "max"];
+  const rows = results.map(({ workload, perSecond, latencyMs }) => {
+    const { p50, p90, p99, p999, max } = latencyMs;
+    return [workload, count(perSecond), ...[p50, p90, p99, p999, max].map(ms)];
+  });
+  return [...results.map(loadText), table(head, rows), ...results.flatMap(remarks)].join("\n");
+}
+
+function loadText(result: BenchResult): string {
+  const { workload, connections, inFlight, payloadBytes, rate, operations, seconds } = result;
+  const wanted = rate === null ? "" : `, ${count(rate)}/s wanted`;
+  const load = `${connections} connections x ${inFlight} in flight, ${payloadBytes} bytes${wanted}`;
+  const { unit } = workloadOf(workload);
+  return `${workload}: ${load}: ${count(operations)} ${unit} in ${seconds.toFixed(1)} s`;
+}
+
+function remarks({ workload, figures, refused }: BenchResult): string[] {
+  return [
+    ...Object.entries(figures).map(([name, value]) => `${workload}: ${words(name)}: ${count(value)}`),
+    ...Object.entries(refused).map(([name, times]) => `${workload}: refused (${name}): ${count(times)}`),
   ];
-  return lines.join("\n");
 }
 
 /** The result for programs: the same, numbers cut to what was measured. */

@@ -1,5 +1,9 @@
 /** The server under load: connections to it, verified once and pinned from then on. */
+import { connect } from "../../transport/deno_quic.ts";
+import type { Connection } from "../../transport/transport.ts";
 import { connectServer, type ConnectServerOptions, type ServerLink, type ServerTrust } from "../identity.ts";
+
+const IDLE_TIMEOUT_MS = 30_000;
 
 /** How a bench reaches its server; `trust` is what a former bench left. */
 export type BenchTarget = Pick<ConnectServerOptions, "server" | "choice" | "trust" | "accessToken">;
@@ -31,6 +35,13 @@ export class BenchServer {
     const link = await connectServer({ ...target, ...known, clientVersion: "qpq-client/bench" });
     this.#trust = link.trust;
     return link;
+  }
+
+  /** One more connection, without Hello. {@link connect} must have learnt how the server is recognised. */
+  async handshake(): Promise<Connection> {
+    const leafSha256 = this.#trust?.pins;
+    const identity = leafSha256 ? { kind: "pinned", leafSha256 } as const : { kind: "roots" } as const;
+    return await connect({ ...this.#target.server, identity, idleTimeoutMs: IDLE_TIMEOUT_MS });
   }
 }
 

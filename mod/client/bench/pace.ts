@@ -10,10 +10,12 @@ export interface Pace {
   readonly isScheduled: boolean;
   /** When the next operation was due (ms of performance.now()), which is not after `now`; NaN: none is due yet. */
   take(now: number): number;
+  /** How long until the next one is due; 0 when it is. */
+  msUntilDue(now: number): number;
 }
 
 /** Operations are due as soon as they can be sent. */
-export const CLOSED_LOOP: Pace = { isScheduled: false, take: (now) => now };
+export const CLOSED_LOOP: Pace = { isScheduled: false, take: (now) => now, msUntilDue: () => 0 };
 
 /** One operation after another in equal distances, from the first look at the clock on. */
 export class OpenLoop implements Pace {
@@ -31,12 +33,25 @@ export class OpenLoop implements Pace {
   }
 
   take(now: number): number {
-    if (Number.isNaN(this.#beganAt)) this.#beganAt = now + this.#offsetMs;
-    const due = this.#beganAt + this.#taken * this.#intervalMs;
+    const due = this.#due(now);
     if (due > now) return NaN;
     this.#taken++;
     return due;
   }
+
+  msUntilDue(now: number): number {
+    return Math.max(0, this.#due(now) - now);
+  }
+
+  #due(now: number): number {
+    if (Number.isNaN(this.#beganAt)) this.#beganAt = now + this.#offsetMs;
+    return this.#beganAt + this.#taken * this.#intervalMs;
+  }
+}
+
+/** The pace of `perSecond`; null is a closed loop. */
+export function paceOf(perSecond: number | null): Pace {
+  return perSecond === null ? CLOSED_LOOP : new OpenLoop(perSecond);
 }
 
 /** The paces of `lanes` that together make `perSecond`; null is a closed loop. */

@@ -2,6 +2,7 @@
 import { type Clock, systemClock } from "../../base/clock.ts";
 import type { Load, LoadOptions } from "./load.ts";
 import { Meter } from "./meter.ts";
+import type { WorkloadName } from "./workloads.ts";
 
 /** What is under way when a measurement ends has this long to end. */
 const ENDING_MS_MAX = 60_000;
@@ -12,7 +13,7 @@ export interface Span {
   /** Begins to measure after this. */
   readonly warmUpMs: number;
   readonly durationMs: number;
-  /** Ends after so many operations if that is earlier; then there is no warm-up. Null: by time alone. */
+  /** Ends after so many operations if that is earlier. Null: by time alone. */
   readonly operations: number | null;
 }
 
@@ -28,7 +29,7 @@ export interface Progress {
 
 /** What was measured. */
 export interface BenchResult {
-  readonly workload: string;
+  readonly workload: WorkloadName;
   readonly connections: number;
   readonly inFlight: number;
   readonly payloadBytes: number;
@@ -53,7 +54,7 @@ export interface BenchResult {
 
 /** Runs `load`. Rejects when a connection is lost, or what is under way does not end. */
 export async function runLoad(load: Load, run: {
-  workload: string;
+  workload: WorkloadName;
   options: LoadOptions;
   span: Span;
   onProgress: (progress: Progress) => void;
@@ -64,7 +65,7 @@ export async function runLoad(load: Load, run: {
   const { span } = run;
   const clock = run.clock ?? systemClock;
   const meter = new Meter(span.operations === null ? {} : { operationsMax: span.operations });
-  const warmUpMs = span.operations === null ? span.warmUpMs : 0;
+  const { warmUpMs } = span;
   const end = () => meter.stop();
   run.signal?.addEventListener("abort", end, { once: true });
   const timers = [clock.after(warmUpMs + span.durationMs, end)];
@@ -78,6 +79,7 @@ export async function runLoad(load: Load, run: {
     run.onProgress({ atSecond, perSecond: operations, p50Ms, p99Ms, refused });
   }, SECOND);
   try {
+    meter.stopped.then(() => clearInterval(ticker));
     const late = Promise.withResolvers<never>();
     meter.stopped.then(() =>
       timers.push(clock.after(ENDING_MS_MAX, () => late.reject(new Error(NOT_ENDING))))
@@ -95,7 +97,7 @@ const NOT_ENDING = `Operations that were under way had no end within ${ENDING_MS
 
 function resultOf(
   meter: Meter,
-  { workload, options }: { workload: string; options: LoadOptions },
+  { workload, options }: { workload: WorkloadName; options: LoadOptions },
   figures: Readonly<Record<string, number>>,
 ): BenchResult {
   const { latency, operations, seconds } = meter;

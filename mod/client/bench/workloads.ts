@@ -2,7 +2,10 @@
 import { prepareDrain } from "./drain.ts";
 import { prepareEnqueue } from "./enqueue.ts";
 import { prepareFanout } from "./fanout.ts";
+import { prepareHandshake } from "./handshake.ts";
+import { prepareIdle } from "./idle.ts";
 import type { LoadOptions, Prepare } from "./load.ts";
+import { prepareLogin } from "./login.ts";
 import { preparePingpong } from "./pingpong.ts";
 
 /** One workload. */
@@ -54,6 +57,24 @@ export const WORKLOADS = {
     defaults: { inFlight: 1 },
     endsByItself: true,
   },
+  login: {
+    prepare: prepareLogin,
+    unit: "logins",
+    text: "connect, Hello and a login with the password (OPAQUE)",
+    defaults: { inFlight: 1 },
+  },
+  handshake: {
+    prepare: prepareHandshake,
+    unit: "handshakes",
+    text: "new QUIC connections, closed at once",
+    defaults: { connections: 16, inFlight: 1 },
+  },
+  idle: {
+    prepare: prepareIdle,
+    unit: "pings",
+    text: "hold connections with a FetchWait and a Subscribe, and ping one after another",
+    defaults: { connections: 1000, inFlight: 1 },
+  },
 } as const satisfies Record<string, Workload>;
 
 /** Name of a workload. */
@@ -65,4 +86,9 @@ export const WORKLOAD_NAMES = Object.keys(WORKLOADS) as WorkloadName[];
 /** A row of the table. */
 export function workloadOf(name: WorkloadName): Workload {
   return WORKLOADS[name];
+}
+
+/** What a workload is run with: what was chosen, else its own defaults, else those of all. */
+export function loadOptions(name: WorkloadName, chosen: Partial<LoadOptions> = {}): LoadOptions {
+  return { ...LOAD_DEFAULTS, ...workloadOf(name).defaults, ...chosen };
 }
