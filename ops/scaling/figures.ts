@@ -1,5 +1,6 @@
 /** What was measured, and the tables of ops/scaling-guide.md that are made of it. */
 import type { StoreBackend } from "../../mod/store/open.ts";
+import type { Machine } from "./machine.ts";
 
 /** Enqueue with so many requests in flight. */
 export interface Throughput {
@@ -42,17 +43,7 @@ export interface Figures {
   readonly format: 1;
   readonly version: string;
   readonly day: string;
-  readonly machine: {
-    readonly processor: string;
-    readonly cores: number;
-    readonly memoryBytes: number;
-    readonly system: string;
-    readonly deno: string;
-    /** Median of a 4 KiB write with fsync in the folder that was used. */
-    readonly fsyncMs: number;
-    /** Of the last minute before the run: others at work make every figure worse. */
-    readonly loadBefore: number;
-  };
+  readonly machine: Machine;
   readonly quick: boolean;
   readonly memory: {
     readonly connections: number;

@@ -17,6 +17,7 @@ import {
   writeFigures,
 } from "./figures.ts";
 import { connectAll, LoadDevice, passwordLogins } from "./load_device.ts";
+import { describeMachine, quantile } from "./machine.ts";
 import { type CpuTime, idBytes, MeasuredServer } from "./measured_server.ts";
 
 const BACKENDS: readonly StoreBackend[] = ["sqlcipher", "file"];
@@ -88,36 +89,6 @@ export async function measure(
     disk: queues.map(({ disk }) => disk),
     keyChange,
   } satisfies Figures;
-}
-
-async function describeMachine(folder: string | null): Promise<Figures["machine"]> {
-  const model = /^model name\s*:\s*(.+)$/m.exec(await Deno.readTextFile("/proc/cpuinfo"))?.[1];
-  return {
-    processor: model ?? Deno.build.arch,
-    cores: navigator.hardwareConcurrency,
-    memoryBytes: Deno.systemMemoryInfo().total,
-    system: `Linux ${Deno.osRelease()}`,
-    deno: Deno.version.deno,
-    loadBefore: Deno.loadavg()[0]!,
-    fsyncMs: await fsyncTime(folder),
-  };
-}
-
-async function fsyncTime(folder: string | null): Promise<number> {
-  const path = await Deno.makeTempFile({ prefix: "qpq-fsync-", ...(folder === null ? {} : { dir: folder }) });
-  try {
-    using file = await Deno.open(path, { write: true });
-    const times: number[] = [];
-    for (let round = 0; round < 50; round++) {
-      const begin = performance.now();
-      await file.write(randomBytes(4096));
-      await file.sync();
-      times.push(performance.now() - begin);
-    }
-    return quantile(times, 0.5);
-  } finally {
-    await Deno.remove(path);
-  }
 }
 
 /** Resident memory with many connections less that with few, for each way to hold one. */
@@ -318,11 +289,6 @@ function perUnit(before: CpuTime, after: CpuTime, count: number): Work {
 function difference(one: Work, many: Work): Work {
   const each = (a: number, b: number) => Math.max(0.001, (b - a) / (RECIPIENTS - 1));
   return { cpuMs: each(one.cpuMs, many.cpuMs), mainMs: each(one.mainMs, many.mainMs) };
-}
-
-function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!;
 }
 
 if (import.meta.main) {
