@@ -228,6 +228,7 @@ const quote = (word: string) => `'${word.replaceAll("'", "'\\''")}'`;
 const PROGRAM = [Deno.execPath(), ...DENO_RUN_ARGS].map(quote).join(" ");
 const SCRIPT = [Deno.execPath(), ...DENO_RUN_ARGS.slice(0, -1), "--allow-run"].map(quote).join(" ");
 const scaling = (name: string) => quote(join(ROOT, "ops", "scaling", name));
+const BENCH = quote(join(ROOT, "tests", "bench", "bench.ts"));
 
 /**
  * The programs of a machine. The server logs to qpq.log; what starts it waits for the line that says that it listens,
@@ -251,6 +252,7 @@ case "$task" in
   client) exec ${PROGRAM} client "$@" ;;
   scaling) exec ${SCRIPT} ${scaling("measure.ts")} "$@" ;;
   sizing) exec ${SCRIPT} ${scaling("sizing.ts")} "$@" ;;
+  bench) exec ${SCRIPT} ${BENCH} "$@" ;;
 esac
 echo "no such task on this machine: $task"
 exit 2
