@@ -92,6 +92,12 @@ export const RUNS: readonly WorkloadRun[] = [
     quick: true,
   },
   {
+    name: "reconnect 1000",
+    words: ["reconnect", "--connections", "1000"],
+    limits: [network("handshakes", 64, 1)],
+    quick: false,
+  },
+  {
     name: "idle 1000",
     words: ["idle", "--connections", "1000"],
     limits: [],

@@ -54,6 +54,7 @@ const RUNS: readonly [WorkloadName, { count: number; options: Partial<LoadOption
   ["drain", { count: 250, options: { connections: 3, backlog: 250 } }],
   ["login", { count: 4, options: { connections: 2 } }],
   ["handshake", { count: 6, options: { connections: 3 } }],
+  ["reconnect", { count: 5, options: { connections: 5 } }],
   ["idle", { count: 20, options: { connections: 4, perSecond: 1000 } }],
 ];
 

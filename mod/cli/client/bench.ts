@@ -18,6 +18,9 @@ import { targetOf } from "./target.ts";
 
 const DAY_MS = 24 * 3_600_000;
 const COUNT_MAX = 1e9;
+/** Each of them has memory of its own here. */
+const CONNECTIONS_MAX = 100_000;
+const IN_FLIGHT_MAX = 65_536;
 const NAMES = [...WORKLOAD_NAMES, "mixed"];
 /** Their messages stay where `verify` looks for them. */
 const LOGGED = ["enqueue", "fanout"];
@@ -64,17 +67,22 @@ function addLoadFlags(bench: Command): void {
   const add = (flags: string, text: string, read: Reader<unknown>) =>
     bench.addOption(new Option(flags, text).argParser(parser(read)));
   const { connections, inFlight, payloadBytes, recipients, backlog } = LOAD_DEFAULTS;
-  add("--connections <n>", `connections that send, or drain (default: ${connections}; fanout: 4)`, count);
+  const many = readInteger(1, CONNECTIONS_MAX);
+  add(
+    "--connections <n>",
+    `connections that send, drain, or are held (default: ${connections}; reconnect and idle: 1000)`,
+    many,
+  );
   add(
     "--in-flight <n>",
     `requests of each connection in flight (default: ${inFlight}; pingpong: 1; fanout: 4)`,
-    count,
+    readInteger(1, IN_FLIGHT_MAX),
   );
   add("--payload <size>", `bytes of each message (default: ${payloadBytes})`, readBytes(16, 4 << 20));
   add(
     "--recipients <n>",
     `queues that get messages (default: ${recipients}; fanout, each message to all: 100)`,
-    count,
+    many,
   );
   add("--backlog <n>", `messages that drain finds (default: ${backlog})`, count);
   add("--duration <time>", "how long to measure (default: 10s)", readDuration(1, DAY_MS));

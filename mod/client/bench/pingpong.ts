@@ -24,6 +24,7 @@ export async function preparePingpong(context: BenchContext, options: LoadOption
       const lanes = await makeLanes(sending, { meter, options, requests });
       const sides = receiving.map(({ connection }, index) => new Receiver(connection, pairs[index]!));
       const lost = Promise.withResolvers<never>();
+      lost.promise.catch(() => {}); // looked at below, once all have started
       await Promise.all(sides.map((side) => side.start(options.receive, lost.reject)));
       await Promise.race([runAll(lanes), lost.promise]);
       await Promise.all(sides.map((side) => side.stop()));

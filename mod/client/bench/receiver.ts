@@ -4,11 +4,11 @@
  * requests of two.
  */
 import { create, toBinary } from "@bufbuild/protobuf";
-import { encodeFrame } from "../../protocol/frame.ts";
+import { errorCodeOf } from "../../base/errors.ts";
+import { CODE_OK, encodeFrame } from "../../protocol/frame.ts";
 import { METHODS } from "../../protocol/methods.ts";
 import { SubscribeRequestSchema } from "../../protocol/qpq_pb.ts";
-import { CODE_OK } from "../../protocol/frame.ts";
-import { ClientConnection, ConnectionLostError } from "../connection.ts";
+import { type ClientConnection, ConnectionLostError } from "../connection.ts";
 import { EntryScanner } from "./entry_scanner.ts";
 import { FrameScanner } from "./frame_scanner.ts";
 
@@ -66,7 +66,7 @@ export class Receiver {
     const subscribed = Promise.withResolvers<void>();
     const entries = new EntryScanner((_seq, payload) => this.#onMessage(payload));
     const frames = new FrameScanner((_id, code, body) => {
-      if (code !== CODE_OK) throw new Error(`The server ended a subscription with error ${code}`);
+      if (code !== CODE_OK) throw new Error(`A subscription ended: ${errorCodeOf(code) ?? code}`);
       this.#seen = entries.scan(body) || this.#seen;
       subscribed.resolve();
     });

@@ -31,7 +31,8 @@ export async function runWorkers(
   await Promise.all(Array.from({ length: workers }, worker));
 }
 
-async function operate(meter: Meter, due: number, work: () => Promise<void>): Promise<void> {
+/** One operation that was due at `due`: how it ended, and how long that took, goes to the meter. */
+export async function operate(meter: Meter, due: number, work: () => Promise<void>): Promise<void> {
   meter.begin();
   try {
     await work();

@@ -7,6 +7,7 @@ import { prepareIdle } from "./idle.ts";
 import type { LoadOptions, Prepare } from "./load.ts";
 import { prepareLogin } from "./login.ts";
 import { preparePingpong } from "./pingpong.ts";
+import { prepareReconnect } from "./reconnect.ts";
 
 /** One workload. */
 export interface Workload {
@@ -68,6 +69,13 @@ export const WORKLOADS = {
     unit: "handshakes",
     text: "new QUIC connections, closed at once",
     defaults: { connections: 16, inFlight: 1 },
+  },
+  reconnect: {
+    prepare: prepareReconnect,
+    unit: "devices",
+    text: "all devices come back at the same moment: connect, Hello, Resume",
+    defaults: { connections: 1000, inFlight: 1 },
+    endsByItself: true,
   },
   idle: {
     prepare: prepareIdle,
