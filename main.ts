@@ -1,5 +1,6 @@
 /** The program: argv → command → exit code. The only place with Deno.exit, Deno.env and OS signals. */
 import { basename } from "node:path";
+import { interrupts } from "./mod/cli/interrupts.ts";
 import { CLIENT_NAME, runCommandLine } from "./mod/cli/main.ts";
 import type { Invocation, Terminal, TerminalInput } from "./mod/cli/terminal.ts";
 
@@ -45,15 +46,9 @@ function columns(): number {
 }
 
 function onInterrupt(callback: (signal: string) => void): void {
-  let interrupted = false;
+  const listener = interrupts({ first: callback, again: () => Deno.exit(1) });
   const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
-  for (const signal of signals) {
-    Deno.addSignalListener(signal, () => {
-      if (interrupted) Deno.exit(1);
-      interrupted = true;
-      callback(signal);
-    });
-  }
+  for (const signal of signals) Deno.addSignalListener(signal, () => listener(signal));
 }
 
 function onHangup(callback: () => void): void {

@@ -16,7 +16,7 @@ export interface Terminal {
   readonly input: TerminalInput;
   /** Characters in a line of the terminal; 80 when there is none. */
   columns(): number;
-  /** Called once for the first SIGINT or SIGTERM; a second one ends the process at once. */
+  /** Called once for the first SIGINT or SIGTERM; another one, a second later or more, ends the process at once. */
   onInterrupt(callback: (signal: string) => void): void;
   /** Called for every SIGHUP from now on, which then no longer ends the process. */
   onHangup(callback: () => void): void;
