@@ -2,6 +2,7 @@
  * Getting what waits in the queue: once (catch up), or as it comes (follow). Entries go through the inbox,
  * which saves them before they are acknowledged; what is yielded stays saved until the next is asked for.
  */
+import { unlessAborted } from "../base/abort.ts";
 import { messageOf } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 import { backoff } from "../base/retry.ts";
@@ -106,7 +107,8 @@ export class Receiver {
     let wasConnected = false;
     while (!signal.aborted) {
       try {
-        const link = await this.#uplink.link();
+        // Nobody waits for a server that does not answer when the reader has had enough.
+        const link = await unlessAborted(this.#uplink.link(), signal);
         await this.#subscribe(link, {
           signal,
           onReady: () => {

@@ -10,6 +10,7 @@
  * handshake; handshakes have a global cap, and addresses are looked at by whoever takes the connection.
  */
 import { lookup } from "node:dns/promises";
+import { unlessAborted } from "../base/abort.ts";
 import type { NetAddress } from "../base/address.ts";
 import { systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
@@ -326,17 +327,4 @@ function pause(delayMs: number, signal: AbortSignal): Promise<void> {
     const timer = setTimeout(done, delayMs);
     signal.addEventListener("abort", done, { once: true });
   });
-}
-
-/** The promise's value, or the signal's reason if that comes first. */
-async function unlessAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = () => reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-    promise.catch(() => {});
-  }
 }

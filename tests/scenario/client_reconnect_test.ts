@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Client } from "../../mod/client/mod.ts";
+import type { Connection, ConnectOptions } from "../../mod/transport/transport.ts";
 import { freeUdpPort, ServerProcess } from "../support/server_process.ts";
 import { tempFolder } from "../support/temp_folder.ts";
 import { PASSWORD } from "../support/test_user.ts";
@@ -50,4 +51,31 @@ Deno.test("receive() reconnects by itself after a restart of the server, and mis
   await following;
   assert.deepEqual(texts, ["before", "after the restart", "and on"]);
   assert.deepEqual(connections, ["connected", "lost", "connected"]);
+});
+
+Deno.test("receive() ends at once when it is told to, also while nobody answers", async () => {
+  await using folder = await tempFolder();
+  await using server = await ServerProcess.start({ dataDir: join(folder.path, "data"), port: freeUdpPort() });
+  const options = {
+    server: { hostname: server.hostname, port: server.port },
+    state: join(folder.path, "alice"),
+    identity: { fingerprint: server.fingerprint },
+  };
+  {
+    await using alice = await Client.open({ ...options, accessToken: server.accessToken });
+    await alice.register({ userName: "alice", password: PASSWORD });
+  }
+  const connecting = Promise.withResolvers<void>();
+  const connect = ({ signal }: ConnectOptions) => {
+    connecting.resolve();
+    return new Promise<Connection>((_, reject) =>
+      signal!.addEventListener("abort", () => reject(signal!.reason))
+    );
+  };
+  await using alice = await Client.open({ ...options, connect });
+  const stop = new AbortController();
+  const next = alice.receive({ follow: true, signal: stop.signal }).next();
+  await connecting.promise;
+  stop.abort();
+  assert.equal((await next).done, true);
 });

@@ -29,10 +29,10 @@ export function addChat(client: Command, terminal: Terminal): void {
 async function chat(context: Context, to: string): Promise<void> {
   const { terminal, output } = context;
   const stop = new AbortController();
-  terminal.onInterrupt(() => stop.abort());
   await withClient(context, async (client) => {
     await client.upkeep();
     const title = await titleOf(client, { to, context });
+    terminal.onInterrupt(() => stop.abort()); // before, Ctrl-C simply ends a program that waits for its server
     const interactive = terminal.input.isTerminal && terminal.outIsTerminal && !output.json;
     using screen: Screen = interactive ? new TerminalScreen(terminal) : new LineScreen(context);
     const conversation = new Conversation({ client, context, screen, to, stop });
