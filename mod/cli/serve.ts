@@ -62,9 +62,9 @@ function catchUnhandled(server: RunningServer): void {
   });
 }
 
-/** A first start says how to try it. */
+/** A first start says how to try it; on a terminal every start does, as the first may have been cut short. */
 function tellHowToTry(server: RunningServer, { settings }: Loaded, terminal: Terminal): void {
-  if (server.made.length === 0) return;
+  if (server.made.length === 0 && !terminal.outIsTerminal) return;
   const { port, hostname } = server.address;
   const host = hostname === "0.0.0.0" ? "127.0.0.1" : hostname === "::" ? "[::1]" : hostname;
   const metrics = server.metricsAddress;

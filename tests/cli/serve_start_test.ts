@@ -94,6 +94,19 @@ Deno.test("a second start makes nothing and keeps the identity of the first", as
   assert.deepEqual(log.filter((line) => /^made|OPAQUE ServerSetup/.test(String(line.msg))), []);
 });
 
+Deno.test("on a terminal every start prints fingerprint and client command, and Ctrl-C ends it in order", async () => {
+  await using folder = await tempFolder();
+  await startAndStop(folder.path);
+  await using program = new Program(["serve", ...ANY_PORT], {
+    cwd: folder.path,
+    via: ["sh", "-c", ON_TERMINAL, "sh"],
+    input: "open",
+  });
+  await program.printed(/fingerprint is\s+[0-9a-f]{64}\s[^]* --ping/);
+  await program.type("\x03");
+  await program.printed(/shutdown signal received[^]*stopped/);
+});
+
 Deno.test("the printed command can be pasted when the data folder's name has spaces and quotes", async () => {
   await using folder = await tempFolder();
   const dataDir = join(folder.path, "it's my data");
