@@ -6,6 +6,11 @@ export interface NetAddress {
   readonly port: number;
 }
 
+/** `host:port`, an IPv6 address in brackets: as it is given to `--server`. */
+export function addressText({ hostname, port }: NetAddress): string {
+  return hostname.includes(":") ? `[${hostname.replace(/^\[(.*)\]$/, "$1")}]:${port}` : `${hostname}:${port}`;
+}
+
 /** The groups of an IPv6 address as eight numbers; IPv4-mapped tails included. Undefined when it is not IPv6. */
 function ipv6Groups(address: string): number[] | undefined {
   const bare = address.split("%")[0] ?? "";

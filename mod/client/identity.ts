@@ -8,6 +8,7 @@
  */
 import { type Bytes, copy, equal, sha256 } from "../base/bytes.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
+import { addressText } from "../base/address.ts";
 import { normalHost } from "../transport/host_names.ts";
 import type { HelloResponse } from "../protocol/qpq_pb.ts";
 import { ConnectError } from "../transport/connect_error.ts";
@@ -151,7 +152,7 @@ async function connectByRoots(options: ConnectServerOptions): Promise<ServerLink
     if (!isWrongCertificate(error)) throw error;
     throw new ServerIdentityError(
       `${
-        where(options)
+        addressText(options.server)
       } has no certificate that the public roots vouch for, and nothing else says who it must be. ` +
         "Give its CA file (--ca, the server's data/tls/ca.pem) or its fingerprint (--fingerprint, " +
         "printed when the server starts)",
@@ -169,7 +170,7 @@ async function connectPinned(options: ConnectServerOptions, trust: ServerTrust):
   const leaf = await pinnedLeaf(hello, trust);
   if (!leaf) {
     await connection.close();
-    throw new ServerIdentityError(`${where(options)} shows another certificate than it uses`);
+    throw new ServerIdentityError(`${addressText(options.server)} shows another certificate than it uses`);
   }
   const next = hello.nextCertificateSha256;
   const announced = next.length === SHA256_BYTES && !equal(next, leaf) ? [copy(next)] : [];
@@ -262,12 +263,6 @@ function isWrongCertificate(error: unknown): boolean {
   return error instanceof ConnectError && error.problem === "certificate";
 }
 
-function where({ server }: ConnectServerOptions): string {
-  return server.hostname.includes(":")
-    ? `[${server.hostname}]:${server.port}`
-    : `${server.hostname}:${server.port}`;
-}
-
 /** The refusal of a certificate that is not the pinned one, or not the CA's. */
 function changedCertificate(
   options: ConnectServerOptions,
@@ -280,13 +275,15 @@ function changedCertificate(
   const reason = found.reason ?? cause ?? "it is another certificate";
   const lines = [
     expected.length > 0
-      ? `The certificate of ${where(options)} has changed and was refused; nothing was sent to that server.`
-      : `The certificate of ${where(options)} was refused; nothing was sent to that server.`,
+      ? `The certificate of ${
+        addressText(options.server)
+      } has changed and was refused; nothing was sent to that server.`
+      : `The certificate of ${addressText(options.server)} was refused; nothing was sent to that server.`,
     ...(expected.length > 0 ? [`  expected fingerprint: ${expected.join(" or ")}`] : []),
     `  offered fingerprint:  ${offered ?? "not shown, as the server could not be verified"}`,
     `  reason: ${reason}`,
     "Either the server got a new certificate without announcing it, or somebody is between you and the server. " +
-    "Ask the operator for the present fingerprint (the server prints it when it starts) over another channel; " +
+    "Ask the operator for the present fingerprint (qpq-server status shows it) over another channel; " +
     "if they confirm it, connect once with --fingerprint and that value, or with --ca and the present CA file.",
   ];
   return new ServerIdentityError(lines.join("\n"), { expected, offered, cause: found.cause });

@@ -11,7 +11,7 @@
  */
 import { lookup } from "node:dns/promises";
 import { unlessAborted } from "../base/abort.ts";
-import type { NetAddress } from "../base/address.ts";
+import { addressText, type NetAddress } from "../base/address.ts";
 import { systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { RateLimiter } from "../base/rate_limiter.ts";
@@ -177,7 +177,7 @@ function timeouts(idleTimeoutMs: number): Deno.QuicTransportOptions {
  * that answers wins. With several failures the one that says most is reported.
  */
 export async function connect(options: ConnectOptions): Promise<Connection> {
-  const where = `${options.hostname}:${options.port}`;
+  const where = addressText(options);
   const timeoutMs = options.handshakeTimeoutMs ?? CONNECT_TIMEOUT_MS;
   const stop = new AbortController();
   const signal = AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])]);
@@ -270,7 +270,7 @@ async function connectTo(
     const connection = new DenoQuicConnection(conn);
     if (conn.protocol === ALPN) return connection;
     connection.close(0, "wrong protocol");
-    throw new ConnectError("protocol", `${options.hostname}:${options.port} does not speak ${ALPN}`);
+    throw new ConnectError("protocol", `${addressText(options)} does not speak ${ALPN}`);
   } catch (error) {
     endpoint.close();
     options.signal.throwIfAborted();
@@ -283,7 +283,7 @@ async function connectTo(
 /** What a failed handshake means, in words. Texts of quinn and rustls are matched loosely, by their stable parts. */
 function explain(error: unknown, options: ConnectOptions): ConnectError {
   if (error instanceof ConnectError) return error;
-  const where = `${options.hostname}:${options.port}`;
+  const where = addressText(options);
   const text = messageOf(error);
   const problem = (kind: ConnectError["problem"], message: string) =>
     new ConnectError(kind, message, { cause: error });
@@ -308,7 +308,7 @@ function explain(error: unknown, options: ConnectOptions): ConnectError {
 }
 
 function certificateReason(text: string): string {
-  if (/UnknownIssuer/.test(text)) return "it is not signed by a CA that is trusted here";
+  if (/UnknownIssuer|BadSignature/.test(text)) return "it is not signed by a CA that is trusted here";
   if (/CaUsedAsEndEntity/.test(text)) return "it is a CA certificate, and no server's";
   if (/^certificate expired|Expired/.test(text)) return "it has expired";
   if (/not valid yet|NotValidYet/.test(text)) {

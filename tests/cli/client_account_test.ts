@@ -34,10 +34,13 @@ Deno.test("register, whoami, logout and login; the state remembers the server an
     assert.equal(code, 1);
     assert.match(err, /name is taken/);
   });
-  await t.step("a name that is none is refused", async () => {
-    const { code, err } = await world.runAs("mallory", [...world.serverFlags, "register", "no name"]);
-    assert.equal(code, 1);
-    assert.match(err, /a-z 0-9/);
+  await t.step("a name that is none is refused before a password is asked for", async () => {
+    for (const word of ["register", "login"]) {
+      const words = ["--state", world.stateOf("mallory"), ...world.serverFlags, word, "no name"];
+      const { code, err } = await world.run(words);
+      assert.equal(code, 2);
+      assert.match(err, /no name is no user name\n.*a-z 0-9/);
+    }
   });
   await t.step("the token was not kept: ping needs it again after logout", async () => {
     await world.succeedAs("alice", ["logout"]);

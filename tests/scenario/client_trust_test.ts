@@ -98,6 +98,7 @@ for (const kind of ["ca", "fingerprint"] as const) {
       assert(error instanceof ServerIdentityError, String(error));
       assert.deepEqual(error.expected, [first.fingerprint]);
       assert.match(error.message, /has changed and was refused/);
+      assert.match(error.message, /not signed by a CA that is trusted here/);
       assert.match(error.message, /Ask the operator/);
       return true;
     });

@@ -1,13 +1,15 @@
 /** `register`, `login`, `whoami`, `logout`, `passwd`, `invite` and `account delete`. */
 import type { Command } from "commander";
+import { addressText } from "../../base/address.ts";
+import { ERRORS } from "../../base/errors.ts";
+import { tryNormaliseUserName } from "../../base/user_name.ts";
 import type { Client } from "../../client/mod.ts";
 import { type Terminal, UsageError } from "../terminal.ts";
 import { type Context, example, runCommand } from "./context.ts";
 import { withAnyClient, withClient } from "./open.ts";
-import { timeText } from "./output.ts";
+import { oneLine, timeText } from "./output.ts";
 import { askPassword, passwordRequest } from "./password.ts";
 import { CancelledError } from "./prompter.ts";
-import { serverText } from "./server_choice.ts";
 
 /** Adds the commands. */
 export function addAccount(client: Command, terminal: Terminal): void {
@@ -88,6 +90,7 @@ export async function ownPassword(context: Context, client: Client): Promise<str
 }
 
 async function register(context: Context, request: RegisterOptions & { user: string }): Promise<void> {
+  checkUserName(request.user);
   await withAnyClient(context, async (client) => {
     refuseSecondAccount(context, client);
     const file = context.flags.passwordFile;
@@ -99,10 +102,16 @@ async function register(context: Context, request: RegisterOptions & { user: str
       ...(request.invitation === undefined ? {} : { invitation: request.invitation }),
     });
     context.output.done(
-      { ...me, server: serverText(client.server) },
+      { ...me, server: addressText(client.server) },
       `Registered ${me.userName} and logged this device in; it keeps what it needs in ${context.stateFolder}`,
     );
   });
+}
+
+/** Before a password is typed. */
+function checkUserName(user: string): void {
+  if (tryNormaliseUserName(user) !== undefined) return;
+  throw new UsageError(`${oneLine(user)} is no user name\n  ${ERRORS.userNameInvalid.text}`);
 }
 
 function refuseSecondAccount({ stateFolder }: Context, client: Client): void {
@@ -115,6 +124,7 @@ function refuseSecondAccount({ stateFolder }: Context, client: Client): void {
 }
 
 async function login(context: Context, request: LoginOptions & { user: string }): Promise<void> {
+  checkUserName(request.user);
   await withAnyClient(context, async (client) => {
     const file = context.flags.passwordFile;
     const password = await askPassword(passwordRequest(request.user, { file, kind: "present" }), context);
@@ -127,7 +137,7 @@ async function login(context: Context, request: LoginOptions & { user: string })
     const text = isNew
       ? `Logged in as ${me.userName} on a new device; your other devices add it to your groups when they next receive`
       : `Logged in as ${me.userName}`;
-    context.output.done({ ...me, server: serverText(client.server) }, text);
+    context.output.done({ ...me, server: addressText(client.server) }, text);
   });
 }
 
@@ -135,7 +145,7 @@ async function whoami(context: Context): Promise<void> {
   await withClient(context, async (client) => {
     const me = client.whoami();
     if (!me) throw nobody(context);
-    const server = serverText(client.server);
+    const server = addressText(client.server);
     const lines = [
       `${me.userName}${me.loggedIn ? "" : " (logged out)"}`,
       `  server   ${server}`,

@@ -2,11 +2,12 @@
  * `ping`, or `--ping`: is the server there, is it the right one, does it take the token? Needs no state folder; without
  * a token the login of one stands in for it.
  */
+import { addressText } from "../../base/address.ts";
 import { VERSION } from "../../base/version.ts";
 import { connectServer, type ServerLink } from "../../client/identity.ts";
 import type { Context } from "./context.ts";
 import { hasState, withClient } from "./open.ts";
-import { accessToken, serverText } from "./server_choice.ts";
+import { accessToken } from "./server_choice.ts";
 import { targetOf } from "./target.ts";
 
 /** Asks the server for an echo and prints how long that took. */
@@ -30,7 +31,7 @@ export async function ping(context: Context): Promise<void> {
 async function pingByLogin(context: Context): Promise<void> {
   await withClient(context, async (client) => {
     const { roundTripMs, serverVersion } = await client.ping();
-    tell(context, { server: serverText(client.server), roundTripMs, serverVersion });
+    tell(context, { server: addressText(client.server), roundTripMs, serverVersion });
   });
 }
 
@@ -56,5 +57,5 @@ async function reach(
     accessToken: token,
     clientVersion: `qpq-client/${VERSION}`,
   });
-  return { link, server: serverText(target.server) };
+  return { link, server: addressText(target.server) };
 }

@@ -53,11 +53,6 @@ export async function localCa(
   }
 }
 
-/** `HOST:PORT`. */
-export function serverText({ hostname, port }: ServerAddress): string {
-  return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
-}
-
 async function readCa(path: string): Promise<string> {
   const text = await readTextFile(path);
   if (!text.includes("-----BEGIN CERTIFICATE-----")) {
