@@ -7,6 +7,7 @@
  *   associated data: "qpq/1 file" ‖ chunkBytes (4, big endian)
  */
 import { createHash } from "node:crypto";
+import { dirname } from "node:path";
 import { type Bytes, concat, copy, randomBytes, utf8 } from "../base/bytes.ts";
 import { exists } from "../base/files.ts";
 
@@ -256,6 +257,9 @@ export async function decryptFileTo(
   cipher: FileCipher & { size: number; onProgress?: (bytes: number) => void },
 ): Promise<void> {
   await refuseExisting(path);
+  if (!await exists(dirname(path))) {
+    throw new Deno.errors.NotFound(`Cannot write ${path} as its folder does not exist`);
+  }
   const temporary = `${path}.${randomBytes(4).toHex()}.part`;
   let bytes = 0;
   await writeNewFile(temporary, async (write) => {

@@ -146,6 +146,9 @@ export class Contacts {
   /** The safety number with an account, and whether it was compared. */
   verification(accountId: AccountId): Verification {
     const own = ownAccount(this.#state);
+    if (accountId === own.accountId) {
+      throw new TypeError("There is no safety number with oneself: it compares two accounts");
+    }
     const contact = this.#state.get("contacts", accountId);
     if (!contact) throw new QpqError("notFound", "This account is not known here");
     const theirs = { accountId, accountKey: contact.offered?.key ?? contact.accountKey };

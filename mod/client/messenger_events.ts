@@ -80,14 +80,19 @@ export type ClientEvent = TextEvent | FileEvent | GroupEvent | AccountEvent;
 /** Name of a group as a person knows it. */
 export function groupLabel(reader: StateReader, row: GroupRecord): string {
   if (row.name !== "") return row.name;
-  return row.direct ? nameIn(reader, row.direct) : `group-${row.id.slice(0, 8)}`;
+  return row.direct ? nameIn(reader, row.direct) : labelOfNameless(row.id);
+}
+
+function labelOfNameless(groupId: GroupId): string {
+  return `group-${groupId.slice(0, 8)}`;
 }
 
 /** The event that a row stands for. */
 export function eventOf(reader: StateReader, row: InboxRecord): ClientEvent {
   const base: EventBase = { id: row.entryId, seq: row.seq, at: row.acceptedMs };
   const group = row.groupId === "" ? undefined : reader.get("groups", row.groupId);
-  const label = group ? groupLabel(reader, group) : "";
+  // A group may have been left or forgotten since its message came.
+  const label = group ? groupLabel(reader, group) : labelOfNameless(row.groupId);
   if (row.notice && !isOfGroup(row.notice)) {
     return accountEvent(reader, { base, notice: row.notice, ...(group ? { group: label } : {}) });
   }

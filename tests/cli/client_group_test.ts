@@ -56,6 +56,20 @@ Deno.test("a group's life: made, joined, written to, left by one who cannot read
     assert.deepEqual((await groups("alice"))["family (2)"]!["members"], ["alice"]);
     assert.equal((await groups("bob"))["family (2)"]!["status"], "removed");
   });
+  await t.step(
+    "leave a group that nobody else is in: it is gone, and what came from it still has a name",
+    async () => {
+      await world.succeedAs("alice", ["group", "create", "attic", "bob"]);
+      await world.succeedAs("bob", ["send", "attic", "still there?"]);
+      await world.succeedAs("alice", ["group", "remove", "attic", "bob"]);
+      const { err } = await world.succeedAs("alice", ["group", "leave", "attic"]);
+      assert.match(err, /Left attic; nobody else was in it/);
+      assert.match(
+        (await world.succeedAs("alice", ["recv"])).out,
+        /\[group-[0-9a-f]{8}\] bob: still there\?/,
+      );
+    },
+  );
   await t.step("a post-quantum group works, and says that it is one", async () => {
     await world.succeedAs("alice", ["group", "create", "vault", "bob", "--suite", "xwing"]);
     await world.succeedAs("alice", ["send", "vault", "harvest this"]);
@@ -104,6 +118,17 @@ Deno.test("a file goes from one to the other whole, and replaces nothing", async
     const { out: printed } = await world.succeedAs("bob", ["file", "get", id, "--out", out]);
     assert.equal(printed, `${join(out, "photo of us.jpg")}\n`);
     assert.deepEqual(await Deno.readFile(join(out, "photo of us.jpg")), bytes);
+  });
+  await t.step("a folder that is not there is named", async () => {
+    const { code, err } = await world.runAs("bob", [
+      "file",
+      "get",
+      id,
+      "--out",
+      join(out, "none", "photo.jpg"),
+    ]);
+    assert.equal(code, 1);
+    assert.match(err, /Cannot write .*none.photo\.jpg as its folder does not exist/);
   });
   await t.step("again is refused", async () => {
     const { code, err } = await world.runAs("bob", ["file", "get", id, "--out", out]);

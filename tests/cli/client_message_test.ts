@@ -43,6 +43,13 @@ Deno.test("two users message each other", async (t) => {
     await world.succeedAs("alice", ["verify", "bob", "--trust"]);
     assert.equal((await world.jsonAs("alice", ["verify", "bob"]))[0]!["verified"], true);
   });
+  await t.step("verify says when there is nobody to compare with", async () => {
+    for (const [user, said] of [["nobody", /There is no user nobody/], ["alice", /with oneself/]] as const) {
+      const { code, err } = await world.runAs("alice", ["verify", user]);
+      assert.equal(code, 1);
+      assert.match(err, said);
+    }
+  });
   await t.step("a target that is nothing fails and says so", async () => {
     for (const to of ["nobody", "No Such Group"]) {
       const { code, err } = await world.runAs("alice", ["send", to, "x"]);

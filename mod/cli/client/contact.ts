@@ -1,9 +1,8 @@
 /** `verify`, `block`, `unblock` and `blocks`: other people's accounts. */
 import type { Command } from "commander";
-import { AccountKeyChangedError, type Client, type Verification } from "../../client/mod.ts";
+import { AccountKeyChangedError, type Client, QpqError, type Verification } from "../../client/mod.ts";
 import type { Terminal } from "../terminal.ts";
 import { type Context, example, runCommand } from "./context.ts";
-import { named } from "./message.ts";
 import { withClient } from "./open.ts";
 import { oneLine } from "./output.ts";
 
@@ -46,7 +45,7 @@ async function verify(context: Context, { user, trust }: { user: string; trust: 
 /** Looking somebody up meets a changed key; that key's number is what is wanted here. */
 async function lookUp(client: Client, user: string): Promise<Verification> {
   try {
-    return await named(user, client.verify(user));
+    return await namedUser(user, client.verify(user));
   } catch (error) {
     if (!(error instanceof AccountKeyChangedError)) throw error;
     return await client.verify(user);
@@ -71,9 +70,20 @@ function verificationText(
   }\n${state}`;
 }
 
+/** Says that there is no such user, where the library can only say what it tried last. */
+async function namedUser<Value>(user: string, work: Promise<Value>): Promise<Value> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof QpqError) || error.code !== "noKeyPackages") throw error;
+    const text = `There is no user ${oneLine(user)}, or none who has logged in yet`;
+    throw new Error(`${text}\n  Check the name; they have to log in once`, { cause: error });
+  }
+}
+
 async function block(context: Context, { user, blocked }: { user: string; blocked: boolean }): Promise<void> {
   await withClient(context, async (client) => {
-    await named(user, blocked ? client.block(user) : client.unblock(user));
+    await namedUser(user, blocked ? client.block(user) : client.unblock(user));
     const text = blocked
       ? `Nothing of ${oneLine(user)} reaches you any more`
       : `${oneLine(user)} can write to you again`;

@@ -200,11 +200,12 @@ async function members(context: Context, name: string): Promise<void> {
 async function leave(context: Context, name: string): Promise<void> {
   await withClient(context, (client) =>
     withUpkeep(client, async () => {
+      const alone = client.members(name).every((member) => member.own);
       await client.leaveGroup(name);
-      context.output.done(
-        { group: name, left: true },
-        `Asked to leave ${name}: it takes effect when another member's client next sends or receives`,
-      );
+      const text = alone
+        ? `Left ${name}; nobody else was in it`
+        : `Asked to leave ${name}: it takes effect when another member's client next sends or receives`;
+      context.output.done({ group: name, left: true }, text);
     }));
 }
 
