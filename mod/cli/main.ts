@@ -20,6 +20,7 @@ import { addServe } from "./serve.ts";
 import { addStatus } from "./status.ts";
 import { addStore } from "./store.ts";
 import { type Terminal, UsageError } from "./terminal.ts";
+import { unknownCommand } from "./unknown_command.ts";
 import { addUser } from "./user.ts";
 
 /** Name under which the executable is the client. */
@@ -33,6 +34,7 @@ export async function runCommandLine(
   const { terminal } = options;
   const program = programName === CLIENT_NAME ? clientProgram(terminal) : serverProgram(terminal);
   try {
+    if (programName !== CLIENT_NAME) refuseUnknownCommand(program, options);
     await program.parseAsync([...options.args], { from: "user" });
     return 0;
   } catch (error) {
@@ -66,6 +68,16 @@ function clientProgram(terminal: Terminal): Command {
   const program = newProgram(CLIENT_NAME, terminal);
   addClient(program, terminal);
   return program;
+}
+
+/** The default command would take a mistyped command word for an argument of its own. */
+function refuseUnknownCommand(
+  program: Command,
+  { args: [word = "-"], terminal }: { args: readonly string[]; terminal: Terminal },
+): void {
+  const names = [...program.commands.map((command) => command.name()), "help"];
+  if (word.startsWith("-") || names.includes(word)) return;
+  throw unknownCommand(word, { names, program: terminal.invocation.server });
 }
 
 function newProgram(name: string, terminal: Terminal): Command {

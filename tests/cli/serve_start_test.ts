@@ -201,6 +201,8 @@ Deno.test("--version and --help go to stdout with exit code 0; unknown commands 
   const unknownFlag = await run("serve", "--listn", "127.0.0.1:0");
   assert.equal(unknownFlag.code, 2);
   assert.match(unknownFlag.err, /unknown option '--listn'\n\(Did you mean --listen\?\)/);
-  assert.equal((await run("srve")).code, 2);
+  const unknownCommand = await run("srve");
+  assert.equal(unknownCommand.code, 2);
+  assert.match(unknownCommand.err, /There is no command srve: did you mean serve\? \(.* --help lists them\)/);
   assert.deepEqual(await modesBelow(folder.path), {}, "nothing was made");
 });

@@ -1,7 +1,7 @@
 /** The client's commands: `qpq-client …`, `qpq-server client …`. One file for each first word. */
 import type { Command } from "commander";
-import { nearestName } from "../../config/problems.ts";
-import { type Terminal, UsageError } from "../terminal.ts";
+import type { Terminal } from "../terminal.ts";
+import { unknownCommand } from "../unknown_command.ts";
 import { addAccount } from "./account.ts";
 import { addBench } from "./bench.ts";
 import { addChat } from "./chat.ts";
@@ -58,11 +58,8 @@ async function withoutCommand(terminal: Terminal, command: Command): Promise<voi
   const [word] = command.args;
   if (word === undefined && command.opts()["ping"]) return await runCommand(terminal, command, ping);
   if (word === undefined) return command.help({ error: true });
-  const nearest = nearestName(word, command.commands.map((each) => each.name()));
-  const hint = nearest ? `: did you mean ${nearest}?` : "";
-  throw new UsageError(
-    `There is no command ${word}${hint} (${terminal.invocation.client} --help lists them)`,
-  );
+  const names = command.commands.map((each) => each.name());
+  throw unknownCommand(word, { names, program: terminal.invocation.client });
 }
 
 /** How the command is really called here: `deno task client …`, `qpq-client …`. */
