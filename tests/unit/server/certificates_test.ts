@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import "reflect-metadata";
+import * as x509 from "@peculiar/x509";
 import { join } from "node:path";
 import { equal } from "../../../mod/base/bytes.ts";
 import { configureLogs, stopLogs } from "../../../mod/base/log.ts";
@@ -80,4 +82,47 @@ Deno.test("a replaced leaf still counts for a minute, for whoever connected just
   await clock.advance(1);
   assert.equal(counts(), false);
   assert.equal(certificates.leafHashes().length, 1);
+});
+
+/** A server's certificate that no CA stands behind, as `openssl req -x509` makes it. */
+async function selfSigned({ now, lifeMs }: { now: number; lifeMs: number }) {
+  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const keys = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]) as CryptoKeyPair;
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    name: "CN=localhost",
+    notBefore: new Date(now - DAY),
+    notAfter: new Date(now + lifeMs),
+    signingAlgorithm: algorithm,
+    keys,
+    extensions: [new x509.SubjectAlternativeNameExtension([{ type: "dns", value: "localhost" }])],
+  });
+  const key = await crypto.subtle.exportKey("pkcs8", keys.privateKey);
+  return {
+    certificatePem: certificate.toString("pem"),
+    privateKeyPem: x509.PemConverter.encode(key, "PRIVATE KEY"),
+  };
+}
+
+Deno.test("an operator's certificate that signs itself or ends soon is warned of at the start and once a day", async () => {
+  await using folder = await tempFolder();
+  const clock = new FakeClock();
+  const made = await selfSigned({ now: clock.now(), lifeMs: 20 * DAY });
+  const files = { certificate: join(folder.path, "own.pem"), key: join(folder.path, "own.key") };
+  await Deno.writeTextFile(files.certificate, made.certificatePem);
+  await Deno.writeTextFile(files.key, made.privateKeyPem, { mode: 0o600 });
+  const lines: string[] = [];
+  configureLogs({ filter: "warn", format: "json", write: (line) => void lines.push(line) });
+  try {
+    using certificates = await Certificates.open({ dataDir: folder.path, files, names: [] }, clock);
+    certificates.start({ onReplaced: () => {}, onRotated: () => Promise.resolve() });
+    const told = () => lines.splice(0).map((line) => JSON.parse(line).msg);
+    const both = ["TLS certificate expires within 30 days", "TLS certificate is self-signed"];
+    assert.deepEqual(told(), both);
+    await clock.advance(DAY - 1);
+    assert.deepEqual(told(), []);
+    await clock.advance(DAY);
+    assert.deepEqual(told(), both);
+  } finally {
+    stopLogs();
+  }
 });
