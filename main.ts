@@ -10,14 +10,19 @@ interface Output {
   writeSync(bytes: Uint8Array): number;
 }
 
-/** False when nobody reads any more (`… | head -1`, a closed window). */
+/** Nobody reads any more: `… | head -1`, a closed window. */
+function isUnread(error: unknown): boolean {
+  return error instanceof Deno.errors.BrokenPipe || (error as { code?: string }).code === "EIO";
+}
+
+/** False when nobody reads any more. */
 function tryWrite(stream: Output, text: string): boolean {
   const bytes = encoder.encode(text);
   try {
     for (let written = 0; written < bytes.length;) written += stream.writeSync(bytes.subarray(written));
     return true;
   } catch (error) {
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    if (!isUnread(error)) throw error;
     return false;
   }
 }
@@ -25,6 +30,15 @@ function tryWrite(stream: Output, text: string): boolean {
 /** A command that nobody listens to has nothing left to do. */
 function writeOrExit(stream: Output, text: string): void {
   if (!tryWrite(stream, text)) Deno.exit(1);
+}
+
+/** A server runs on, whatever becomes of the place it was started from. */
+function hint(text: string): void {
+  try {
+    tryWrite(Deno.stdout, text);
+  } catch {
+    // It was for a person who cannot be told.
+  }
 }
 
 const input: TerminalInput = {
@@ -70,7 +84,7 @@ const terminal: Terminal = {
   env,
   out: (text) => writeOrExit(Deno.stdout, text),
   error: (text) => writeOrExit(Deno.stderr, text),
-  hint: (text) => void tryWrite(Deno.stdout, text),
+  hint,
   outIsTerminal: Deno.stdout.isTerminal(),
   errorIsTerminal: Deno.stderr.isTerminal(),
   input,

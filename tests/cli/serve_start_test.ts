@@ -107,6 +107,17 @@ Deno.test("on a terminal every start prints fingerprint and client command, and 
   await program.printed(/shutdown signal received[^]*stopped/);
 });
 
+Deno.test("a server whose stdout takes nothing runs, and ends in order", async () => {
+  await using folder = await tempFolder();
+  const via = ["sh", "-c", 'exec "$@" >/dev/full', "sh"];
+  await using program = new Program(["serve", ...ANY_PORT], { cwd: folder.path, via });
+  await program.logged(/"msg":"listening"/);
+  program.signal("SIGTERM");
+  const { code, err } = await program.ended();
+  assert.equal(code, 0);
+  assert.match(err, /"msg":"stopped"\}\n$/);
+});
+
 Deno.test("the printed command can be pasted when the data folder's name has spaces and quotes", async () => {
   await using folder = await tempFolder();
   const dataDir = join(folder.path, "it's my data");
@@ -180,11 +191,15 @@ Deno.test("log lines are JSON when stderr is no terminal", async () => {
 Deno.test("log lines are for people on a terminal", async () => {
   await using folder = await tempFolder();
   // script(1) runs the program on a terminal of its own and shows what appears there.
-  const words = ["serve", ...ANY_PORT];
-  await using program = new Program(words, { cwd: folder.path, via: ["sh", "-c", ON_TERMINAL, "sh"] });
+  await using program = new Program(["serve", ...ANY_PORT], {
+    cwd: folder.path,
+    via: ["sh", "-c", ON_TERMINAL, "sh"],
+    input: "open",
+  });
   await program.printed(/INFO +qpq::server listening listen=127\.0\.0\.1:\d+/);
   assert.doesNotMatch(program.out, /^\{"ts"/m);
-  program.signal("SIGTERM");
+  await program.type("\x03"); // a signal would end script(1) and leave the server behind
+  await program.printed(/qpq::server stopped/);
 });
 
 /** Runs its words under script(1), which takes one command line only. */
