@@ -1,11 +1,9 @@
 /** Who may read what: the data folder, secrets, private keys, and files that the server's user cannot read. */
 import { join } from "node:path";
 import { managedSecretPath } from "../config/load.ts";
+import { isCredential, isOpenToOthers } from "../config/secret_mode.ts";
 import { oldKeysPath } from "./rotate_db_key_file.ts";
 import { type DoctorCheck, type DoctorContext, fail, ok, warn } from "./doctor_check.ts";
-
-/** Group or others may read or write. */
-const WEAK_BITS = 0o077;
 
 /** A path that only the server's user may enter or read. */
 interface Guarded {
@@ -37,7 +35,7 @@ export async function filesGroup(context: DoctorContext): Promise<DoctorCheck[]>
 }
 
 function modesCheck({ settings }: DoctorContext, guarded: readonly (Guarded & Deno.FileInfo)[]): DoctorCheck {
-  const weak = guarded.filter((each) => ((each.mode ?? 0) & WEAK_BITS) !== 0);
+  const weak = guarded.filter(({ path, mode }) => isOpenToOthers(path, mode ?? 0));
   if (weak.length === 0) {
     return ok("permissions", `${guarded.length} folders, secrets and keys are the server's alone`);
   }
@@ -52,7 +50,7 @@ function modesCheck({ settings }: DoctorContext, guarded: readonly (Guarded & De
 
 /** A command that root ran on a stopped server must not have left files that the server cannot read. */
 function ownersCheck(guarded: readonly (Guarded & Deno.FileInfo)[], owner: number | null): DoctorCheck {
-  const foreign = guarded.filter(({ uid }) => uid !== owner && uid !== null);
+  const foreign = guarded.filter(({ path, uid }) => uid !== owner && uid !== null && !isCredential(path));
   if (foreign.length === 0) return ok("owners", `everything belongs to user ${owner}`);
   return fail(
     "owners",

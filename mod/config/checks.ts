@@ -3,6 +3,7 @@ import { isAbsolute, resolve, sep } from "node:path";
 import type { OptionKey, Secret, Settings } from "./options.ts";
 import { showBytes, showDuration } from "./values.ts";
 import type { Problem } from "./problems.ts";
+import { isOpenToOthers } from "./secret_mode.ts";
 
 /** A file as the configuration needs it. */
 export interface ConfigFile {
@@ -29,9 +30,6 @@ export interface CheckInput {
   readonly problems: Problem[];
   readonly warnings: Problem[];
 }
-
-/** Group or others may read or write. */
-const WEAK_BITS = 0o077;
 
 /** All checks. */
 export function crossCheck(input: CheckInput): void {
@@ -100,7 +98,7 @@ function checkMode(
   key: OptionKey,
   { path, file }: { path: string; file: ConfigFile },
 ): void {
-  if (file.mode === null || (file.mode & WEAK_BITS) === 0) return;
+  if (file.mode === null || !isOpenToOthers(path, file.mode)) return;
   const mode = (file.mode & 0o777).toString(8).padStart(4, "0");
   const text = `others than the owner have access to ${path} (mode ${mode}); make it 0600`;
   const found = { key, from: input.chosen.get(key)?.from ?? "", text };

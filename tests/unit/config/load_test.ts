@@ -335,6 +335,20 @@ Deno.test("load() warns of secret files that others can read, and refuses them i
   assert.match(lines.join("\n"), /\/token \(mode 0644\); make it 0600/);
 });
 
+Deno.test("load() takes what systemd hands over, which an ACL shows as readable by the group", () => {
+  const folder = "/run/credentials/qpq-server.service";
+  const of = (path: string, mode: number) =>
+    problemsOf({
+      files: { [path]: { text: "token", mode } },
+      env: { QPQ_PRODUCTION: "true", QPQ_AUTH_TOKEN_FILE: path },
+    })
+      .filter((line) => line.includes("make it 0600"));
+  assert.deepEqual(of(`${folder}/auth-token`, 0o440), []);
+  assert.equal(of(`${folder}/auth-token`, 0o444).length, 1);
+  assert.equal(of(`${folder}/../../../etc/auth-token`, 0o440).length, 1);
+  assert.equal(of("/etc/qpq/auth-token", 0o440).length, 1);
+});
+
 Deno.test("load() takes systems without permission bits as they are", () => {
   const files = { "/token": { text: "token", mode: null } };
   assert.deepEqual(loadFrom({ files, env: { QPQ_AUTH_TOKEN_FILE: "/token" } }).warnings, []);
