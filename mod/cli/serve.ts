@@ -62,19 +62,28 @@ function catchUnhandled(server: RunningServer): void {
   });
 }
 
-/** A first start says how to try it; on a terminal every start does, as the first may have been cut short. */
+/**
+ * A first start says how to try it; on a terminal every start does, as the first may have been cut short. In production
+ * it is in the log, where each line is an object of JSON.
+ */
 function tellHowToTry(server: RunningServer, { settings }: Loaded, terminal: Terminal): void {
   if (server.made.length === 0 && !terminal.outIsTerminal) return;
   const { port, hostname } = server.address;
+  const { fingerprint } = server;
+  const ca = settings.tlsCert === null ? ` --ca ${shellWord(`${settings.dataDir}/tls/ca.pem`)}` : "";
+  const commandTo = (host: string) =>
+    `${terminal.invocation.client} --server ${host}:${port}${ca}${tokenFlag(settings)} --ping`;
+  if (settings.production && !terminal.outIsTerminal) {
+    const command = commandTo(settings.tlsNames?.[0] ?? "localhost"); // a log shows no whole address
+    log.info("first start; to try it: {command}", { command, fingerprint });
+    return;
+  }
   const host = hostname === "0.0.0.0" ? "127.0.0.1" : hostname === "::" ? "[::1]" : hostname;
   const metrics = server.metricsAddress;
-  const ca = settings.tlsCert === null ? ` --ca ${shellWord(`${settings.dataDir}/tls/ca.pem`)}` : "";
   terminal.hint(
-    `\nThe server is running. Its certificate's fingerprint is\n  ${server.fingerprint}\n` +
+    `\nThe server is running. Its certificate's fingerprint is\n  ${fingerprint}\n` +
       (metrics ? `Metrics and health are at\n  http://${metrics.hostname}:${metrics.port}/metrics\n` : "") +
-      `Try it from another terminal:\n  ${terminal.invocation.client} --server ${host}:${port}${ca}${
-        tokenFlag(settings)
-      } --ping\n\n`,
+      `Try it from another terminal:\n  ${commandTo(host)}\n\n`,
   );
 }
 

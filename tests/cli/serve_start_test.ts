@@ -51,6 +51,23 @@ Deno.test("a first start makes everything that is secret for its owner only, and
   assert.match(await Deno.readTextFile(join(secrets, "auth-token")), /^[\w-]{43}\n$/);
 });
 
+Deno.test("a first start in production prints nothing but log lines, and one of them says how to try it", async () => {
+  await using folder = await tempFolder();
+  const env = { QPQ_PRODUCTION: "true", QPQ_ALLOW_KEY_IN_DATA_DIR: "true", QPQ_LISTEN: "127.0.0.1:0" };
+  const cwd = folder.path;
+  assert.equal((await Program.run(["init"], { cwd, env })).code, 0);
+  await Deno.remove(join(cwd, "data", "tls"), { recursive: true });
+  await using program = new Program(["serve"], { cwd, env });
+  await program.logged(/"msg":"listening"/);
+  program.signal("SIGTERM");
+  const { out, err } = await program.ended();
+  assert.equal(out, "");
+  const lines = err.trim().split("\n").map((line) => JSON.parse(line));
+  const { command, fingerprint } = lines.find(({ msg }) => msg.startsWith("first start; to try it"));
+  assert.match(command, /--server localhost:\d+ --ca \S+ --auth-token-file \S+ --ping$/);
+  assert.match(fingerprint, /^[0-9a-f]{64}$/);
+});
+
 Deno.test("a first start says in words what it made, and prints a client command without a secret in it", async () => {
   await using folder = await tempFolder();
   const { out, log } = await startAndStop(folder.path);
