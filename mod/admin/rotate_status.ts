@@ -92,16 +92,20 @@ async function tls({ settings, server }: AdminContext): Promise<JsonObject> {
   };
 }
 
+/** Opening the store of a stopped server would bring an older schema up to date. */
+const NOT_OPENED = "only the running server tells: the database was not opened";
+
 async function dbKey({ settings, server }: AdminContext): Promise<JsonObject> {
   const source = sourceOf(settings.dbKey, settings.allowPlaintextStore);
   const first = settings.dbKey?.lines[0];
-  // The store of a stopped server is not opened for this.
-  if (!server || first === undefined || server.storeKey.current === first) return { source };
+  if (first === undefined) return { source };
+  if (!server) return { source, pending: [NOT_OPENED] };
+  if (server.storeKey.current === first) return { source, pending: [] };
   return { source, pending: ["the database is still under a later line: `qpq-server rotate db-key`"] };
 }
 
 async function opaque({ server, store }: AdminContext): Promise<JsonObject> {
-  if (!server) return { source: "database" };
+  if (!server) return { source: "database", pending: [NOT_OPENED] };
   const setups = await setupRows(await store());
   const old = setups.slice(0, -1).filter(({ retiredAt }) => retiredAt === null);
   return {

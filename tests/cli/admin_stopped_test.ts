@@ -43,6 +43,17 @@ Deno.test("a stale socket of a killed server: commands work on the folder and sa
   assert.equal(JSON.parse(running.out).via, "running");
 });
 
+Deno.test("rotate status of a stopped server says what only the running one can tell", async () => {
+  await using folder = await tempFolder();
+  const cwd = folder.path;
+  assert.equal((await Program.run(["init"], { cwd, env: ENV })).code, 0);
+  const { out } = await Program.run(["rotate", "status", "--json"], { cwd, env: ENV });
+  const { keys } = JSON.parse(out);
+  for (const key of ["db-key", "opaque"]) {
+    assert.deepEqual(keys[key].pending, ["only the running server tells: the database was not opened"]);
+  }
+});
+
 Deno.test("rotations of a stopped server: tls and federation, seen by the next start", async () => {
   await using folder = await tempFolder();
   const cwd = folder.path;
