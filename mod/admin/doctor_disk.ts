@@ -13,7 +13,13 @@ const SYNC_MS_WARN = 20;
 const SYNC_MS_FAIL = 250;
 
 /** By the magic number of statfs(2). */
-const FILE_SYSTEMS = new Map([
+const FILE_SYSTEMS = new Map<number, { readonly name: string; readonly problem?: string }>([
+  [0xef53, { name: "ext4" }],
+  [0x58465342, { name: "XFS" }],
+  [0x9123683e, { name: "Btrfs" }],
+  [0x2fc12fc1, { name: "ZFS" }],
+  [0xf2f52010, { name: "F2FS" }],
+  [0x794c7630, { name: "overlay" }],
   [0x6969, { name: "NFS", problem: "locks and syncs of a network file system are not to be relied upon" }],
   [0xff534d42, {
     name: "CIFS",
@@ -58,7 +64,7 @@ async function spaceCheck({ settings }: DoctorContext): Promise<DoctorCheck> {
 
 function kindCheck(type: number): DoctorCheck {
   const known = FILE_SYSTEMS.get(type);
-  if (!known) return ok("file system", `0x${type.toString(16)}`);
+  if (!known?.problem) return ok("file system", known?.name ?? `type 0x${type.toString(16)}`);
   return warn("file system", `${known.name}: ${known.problem}`, "Put the data folder on a local disk");
 }
 

@@ -127,8 +127,8 @@ async function leftoversCheck({ admin, settings }: DoctorContext): Promise<Docto
   if (found.length === 0) return ok(name, "none");
   return warn(
     name,
-    `an operation was interrupted and left ${found.join(", ")}`,
-    "Start the server, which puts the store in order; when clients work, remove what is left: it holds data under an old key",
+    `a conversion, or an operation that was interrupted, left ${found.join(", ")}`,
+    "Start the server, which puts the store in order; when clients work, remove what is left: it holds data, maybe under an old key",
   );
 }
 
