@@ -47,6 +47,12 @@ const NOT_RUN: Readonly<Record<string, string>> = {
   "npx --yes deno@2.9.6 task test": "it would run this test, for ever",
 };
 
+/** Commands that only `deno task pages` runs, and why. */
+const SLOW: Readonly<Record<string, string>> = {
+  "deno task scaling --quick":
+    "it loads the machine for half a minute, and measures what other tests leave of it",
+};
+
 /** What a ```shell block is allowed to need, and why no test has it. */
 const NEEDED: readonly (readonly [program: RegExp, why: string])[] = [
   [/^docker /, "containers need a daemon"],
@@ -58,10 +64,10 @@ const NEEDED: readonly (readonly [program: RegExp, why: string])[] = [
 ];
 
 /** What an operator's machine has and a fresh one may lack. */
-const PROGRAMS = ["curl", "jq", "openssl", "pgrep", "promtool", "ss"];
+const PROGRAMS = ["amtool", "curl", "jq", "openssl", "pgrep", "promtool", "ss"];
 
-/** Following every page takes minutes: `deno task pages` does it. */
-const FOLLOWED = Deno.env.get("FOLLOW_PAGES") === "1" && !lacks(...PROGRAMS);
+/** `deno task pages` leaves out nothing. */
+const ALL_PAGES = Deno.env.get("ALL_PAGES") === "1";
 
 /** The alerts link to these. */
 const PLAYBOOK = [
@@ -116,12 +122,14 @@ for (const [page, run] of Object.entries(PAGES)) {
     ? sections.map(({ anchor, blocks }) => ({ anchor, blocks }))
     : [{ anchor: "", blocks: sections.flatMap(({ blocks }) => blocks) }];
   for (const { anchor, blocks } of stories) {
-    const runnable = blocks.filter(({ fence, code }) => fence === "sh" && !(code in NOT_RUN));
+    const runnable = blocks.filter(({ fence, code }) =>
+      fence === "sh" && !(code in NOT_RUN) && (ALL_PAGES || !(code in SLOW))
+    );
     if (runnable.length === 0) continue;
     const name = anchor === "" ? page : `${page}#${anchor}`;
     Deno.test(
       `${name}: its commands run and print what it says`,
-      { ignore: !FOLLOWED },
+      { ignore: lacks(...PROGRAMS) },
       () => follow(name, { run, blocks: runnable }),
     );
   }
@@ -183,7 +191,8 @@ Deno.test("blocks that no test runs need what no test has", () => {
     parsePage(readSource(page)).flatMap(({ blocks }) => blocks)
   );
   const codes = new Set(all.map(({ code }) => code));
-  assert.deepEqual(Object.keys(NOT_RUN).filter((code) => !codes.has(code)), [], "NOT_RUN names what is gone");
+  const left = Object.keys({ ...NOT_RUN, ...SLOW });
+  assert.deepEqual(left.filter((code) => !codes.has(code)), [], "NOT_RUN or SLOW name what is gone");
 });
 
 Deno.test("every page of ops/ is followed by this test", async () => {

@@ -5,7 +5,7 @@
  * ports and paths (7000, 9090, /var/lib/qpq, /etc/qpq) are those of a temporary folder.
  */
 import { join } from "node:path";
-import { DENO_RUN_ARGS, freeUdpPort } from "./server_process.ts";
+import { DENO_RUN_ARGS, freeTcpPort, freeUdpPort } from "./server_process.ts";
 import { ROOT } from "./source_tree.ts";
 import { type TempFolder, tempFolder } from "./temp_folder.ts";
 
@@ -219,11 +219,6 @@ export class Machine implements AsyncDisposable {
   }
 }
 
-function freeTcpPort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
-
 const quote = (word: string) => `'${word.replaceAll("'", "'\\''")}'`;
 const PROGRAM = [Deno.execPath(), ...DENO_RUN_ARGS].map(quote).join(" ");
 const SCRIPT = [Deno.execPath(), ...DENO_RUN_ARGS.slice(0, -1), "--allow-run"].map(quote).join(" ");
@@ -231,8 +226,9 @@ const scaling = (name: string) => quote(join(ROOT, "ops", "scaling", name));
 const BENCH = quote(join(ROOT, "tests", "bench", "bench.ts"));
 
 /**
- * The programs of a machine. The server logs to qpq.log; what starts it waits for the line that says that it listens,
- * or for its end, and prints what a terminal would have shown.
+ * The programs of a machine. What starts the server waits for the line that says that it listens, or for its end, and
+ * prints what a terminal would have shown: stdout and stderr in one pipe, as two would lose the order of their lines.
+ * What the log says is in qpq.log as well.
  */
 const SHIMS: Readonly<Record<string, string>> = {
   "qpq-server": `#!/bin/sh
@@ -269,13 +265,11 @@ if test -e "$MACHINE/data/tls"; then last=listening; else last=--ping; fi
 printed=$(sed -u -e "/$last/q" -e '/^ended with /q' < <(
   exec 2>/dev/null # what lives on must not hold the terminal
   {
-    {
-      ${PROGRAM} serve --log-format "\${LOG_FORMAT:-json}" 2>&1 >&3 & pid=$!
-      echo $pid > "$MACHINE/server.pid"
-      wait $pid
-      echo "ended with $?"
-    } </dev/null | tee -p -a "$MACHINE/qpq.log"
-  } 3>&1
+    ${PROGRAM} serve --log-format "\${LOG_FORMAT:-json}" </dev/null 2>&1 & pid=$!
+    echo $pid > "$MACHINE/server.pid"
+    wait $pid
+    echo "ended with $?"
+  } | tee -p >(exec grep --line-buffered -E '^([{]|error)' >> "$MACHINE/qpq.log")
 ))
 printf '%s\\n' "$printed"
 case "$printed" in *"ended with "*) exit 1 ;; esac

@@ -10,12 +10,37 @@ const PERMISSIONS = ["net", "read", "write", "env", "ffi", "sys"].map((name) => 
 /** What `deno run` needs before the program's own words. */
 export const DENO_RUN_ARGS = ["run", "--quiet", "--cached-only", "--no-check", ...PERMISSIONS, MAIN];
 
-/** A UDP port that was free a moment ago. */
+/**
+ * Ports below those that the system gives to whoever asks for any (Linux: from 32768): nobody else's socket gets one
+ * before the server has it, nor while it is down between two starts.
+ */
+const PORTS = { first: 10_240, count: 22_528 };
+const PORT_TRIES = 100;
+
+/** A port of 127.0.0.1 that is free and stays so; `bind` closes it again, and throws AddrInUse. */
+function freePort(bind: (port: number) => void): number {
+  for (let tries = 1;; tries++) {
+    const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
+    try {
+      bind(port);
+      return port;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AddrInUse) || tries === PORT_TRIES) throw error;
+    }
+  }
+}
+
+/** For a server that is started, and started again. */
 export function freeUdpPort(): number {
-  const socket = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
-  const { port } = socket.addr as Deno.NetAddr;
-  socket.close();
-  return port;
+  return freePort((port) => {
+    const address = { transport: "udp", hostname: "127.0.0.1", port } as const;
+    Deno.listenDatagram(address).close();
+  });
+}
+
+/** {@link freeUdpPort} for TCP. */
+export function freeTcpPort(): number {
+  return freePort((port) => Deno.listen({ hostname: "127.0.0.1", port }).close());
 }
 
 /** A server process and what a client needs to reach it. */
