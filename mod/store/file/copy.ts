@@ -23,8 +23,10 @@ export interface Watch {
 }
 
 const CHUNK_BYTES = 1024 * 1024;
+/** Of a copy beside a store that writes: large reads and writes are felt by its own. */
+const COPY_CHUNK_BYTES = 256 * 1024;
 /** Written bytes are synced in pieces: a large backlog would make the journal's own syncs wait for all of it. */
-const SYNC_EACH_BYTES = 2 * CHUNK_BYTES;
+const SYNC_EACH_BYTES = 4 * COPY_CHUNK_BYTES;
 
 /**
  * Copies a file byte by byte into another folder; durable, but for the folder. After each piece `pause` is given the
@@ -46,7 +48,7 @@ export async function copyFile(
       let pieceBegan = performance.now();
       for (let offset = 0; offset < source.bytes;) {
         watch.signal.throwIfAborted();
-        const chunk = await from.read(offset, Math.min(CHUNK_BYTES, source.bytes - offset));
+        const chunk = await from.read(offset, Math.min(COPY_CHUNK_BYTES, source.bytes - offset));
         if (chunk.length === 0) throw damagedSource(source.path, offset);
         await to.write(offset, chunk);
         offset += chunk.length;

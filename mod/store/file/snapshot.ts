@@ -77,13 +77,15 @@ export async function snapshotTo(
   });
 }
 
-/** While the store writes, the disk is its for as long again as each piece took. */
+/** While the store writes, the disk is its for so many times what each piece of a copy took. */
+const PAUSE_SHARE = 2;
+
 function pauseWhileWriting(journal: Journal): (pieceMs: number) => Promise<void> {
   let seen = journal.nextBatch;
   return async (pieceMs) => {
     if (journal.nextBatch === seen) return;
     seen = journal.nextBatch;
-    await new Promise((resolve) => setTimeout(resolve, pieceMs));
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_SHARE * pieceMs));
   };
 }
 
