@@ -259,7 +259,7 @@ Deno.test("doctor finds what an interrupted rotation has left, and a key that wa
   finds(
     await patient.check("leftovers", { quick: true }),
     "warn",
-    /qpq\.db\.(old-1|rekeying).*qpq\.db\.(old-1|rekeying)/,
+    /a conversion, or an operation that was interrupted.*qpq\.db\.(old-1|rekeying).*qpq\.db\.(old-1|rekeying)/,
   );
   patient.settings = { ...patient.settings, dbKey: { ...patient.settings.dbKey!, lines: [OTHER_KEY, KEY] } };
   finds(await patient.check("key in use"), "warn", /under a later line/, /rotate db-key, or a restart/);
