@@ -273,12 +273,14 @@ function changedCertificate(
   const offered = found.offered ? fingerprintText(found.offered) : null;
   const cause = found.cause instanceof Error ? found.cause.message : undefined;
   const reason = found.reason ?? cause ?? "it is another certificate";
+  // A fingerprint that was typed may be mistyped: nothing is known to have changed.
+  const what = expected.length === 0
+    ? ""
+    : options.trust
+    ? " has changed and"
+    : " is not the expected one and";
   const lines = [
-    expected.length > 0
-      ? `The certificate of ${
-        addressText(options.server)
-      } has changed and was refused; nothing was sent to that server.`
-      : `The certificate of ${addressText(options.server)} was refused; nothing was sent to that server.`,
+    `The certificate of ${addressText(options.server)}${what} was refused; nothing was sent to that server.`,
     ...(expected.length > 0 ? [`  expected fingerprint: ${expected.join(" or ")}`] : []),
     `  offered fingerprint:  ${offered ?? "not shown, as the server could not be verified"}`,
     `  reason: ${reason}`,

@@ -98,7 +98,7 @@ export class Groups {
   /** The group with this name or id. Throws `notFound`, and TypeError when several have the name. */
   find(nameOrId: string): GroupId {
     const found = this.tryFind(nameOrId);
-    if (!found) throw new QpqError("notFound", `There is no group ${nameOrId} here`);
+    if (!found) throw new QpqError("notFound", `There is no group ${nameOrId} here (group list shows them)`);
     return found;
   }
 

@@ -110,6 +110,17 @@ for (const kind of ["ca", "fingerprint"] as const) {
   });
 }
 
+Deno.test("a mistyped fingerprint does not say that the certificate has changed", async () => {
+  await using server = await startTestServer();
+  await using folder = await tempFolder();
+  const identity = { fingerprint: "ab".repeat(32) };
+  await using client = await openClient(server, join(folder.path, "alice"), { identity });
+  await assert.rejects(client.ping(), {
+    name: "ServerIdentityError",
+    message: /is not the expected one and was/,
+  });
+});
+
 Deno.test("ping() without a CA or fingerprint says what is missing", async () => {
   await using server = await startTestServer();
   await using folder = await tempFolder();
