@@ -118,17 +118,18 @@ export class MeasuredServer implements AsyncDisposable {
 
   /** Resident memory, once it no longer changes. */
   async settledMemory(): Promise<number> {
-    let last = await this.#memory();
+    let last = await this.residentBytes();
     for (let round = 0; round < 10; round++) {
       await new Promise((resolve) => setTimeout(resolve, 500));
-      const now = await this.#memory();
+      const now = await this.residentBytes();
       if (Math.abs(now - last) < last / 200) return now;
       last = now;
     }
     return last;
   }
 
-  async #memory(): Promise<number> {
+  /** Resident memory now. */
+  async residentBytes(): Promise<number> {
     const text = await Deno.readTextFile(`/proc/${this.#child!.pid}/status`);
     return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text)![1]) * 1024;
   }
@@ -140,6 +141,11 @@ export class MeasuredServer implements AsyncDisposable {
       all: await processorMs(`/proc/${pid}/stat`),
       main: await threadMs(`/proc/${pid}/task/${pid}/schedstat`),
     };
+  }
+
+  /** Bytes of the SQLCipher store's write-ahead log. */
+  async walBytes(): Promise<number> {
+    return await bytesOf(join(this.dataDir, "qpq.db-wal"));
   }
 
   /** Bytes of its store's files, blobs left out. */

@@ -20,10 +20,10 @@ import {
   readHistory,
   tableOf,
 } from "./history.ts";
+import { runClient, runScript } from "./processes.ts";
 import { type LimitRun, RUNS, type WorkloadRun } from "./runs.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const PROGRAM = ["run", "--quiet", "--cached-only", "--no-check", "--allow-all"];
 
 /** How long each is measured. */
 interface Plan {
@@ -35,8 +35,6 @@ interface Plan {
 
 const FULL: Plan = { duration: "5s", warmUp: "2s", limitSeconds: "2", backlog: "200000" };
 const QUICK: Plan = { duration: "800ms", warmUp: "400ms", limitSeconds: "0.4", backlog: "5000" };
-
-type Printed = { workload?: string; perSecond: number; latencyMs: { p50: number; p99: number } };
 
 async function measureRuns(runs: readonly WorkloadRun[], plan: Plan): Promise<Figure[]> {
   await using server = await MeasuredServer.make("sqlcipher", null);
@@ -55,7 +53,8 @@ async function inTurn<Item, Result>(
 
 async function measureRun(run: WorkloadRun, server: MeasuredServer, plan: Plan): Promise<Figure> {
   console.error(run.name);
-  const { perSecond, latencyMs } = await runClient(run, server, plan);
+  const span = ["--duration", plan.duration, "--warm-up", plan.warmUp, "--backlog", plan.backlog];
+  const { perSecond, latencyMs } = await runClient(server, [...run.words, ...span]);
   let lowest: { perSecond: number; by: string } | null = null;
   for (const limit of run.limits) {
     const found = await runLimit(limit, plan);
@@ -71,28 +70,9 @@ async function measureRun(run: WorkloadRun, server: MeasuredServer, plan: Plan):
   };
 }
 
-/** The client as its user runs it, in a process of its own. The first result is that of the workload. */
-async function runClient(run: WorkloadRun, server: MeasuredServer, plan: Plan): Promise<Printed> {
-  const reach = ["--server", `127.0.0.1:${server.port}`, "--ca", join(server.dataDir, "tls", "ca.pem")];
-  const token = ["--auth-token-file", join(server.dataDir, "secrets", "auth-token")];
-  const span = ["--duration", plan.duration, "--warm-up", plan.warmUp, "--backlog", plan.backlog];
-  const words = ["client", ...reach, ...token, "--json", "bench", ...run.words, ...span];
-  return await runScript(join(ROOT, "main.ts"), words) as Printed;
-}
-
 async function runLimit({ script, words }: LimitRun, plan: Plan): Promise<number> {
   const path = join(ROOT, "tests", "bench", script);
   return (await runScript(path, [...words, "--seconds", plan.limitSeconds])).perSecond;
-}
-
-/** Runs a program; the object in its first line. */
-async function runScript(path: string, words: readonly string[]): Promise<{ perSecond: number }> {
-  const args = [...PROGRAM, path, ...words];
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args, stdin: "null" })
-    .output();
-  const text = new TextDecoder();
-  if (!success) throw new Error(`${path} ${words.join(" ")} failed:\n${text.decode(stderr)}`);
-  return JSON.parse(text.decode(stdout).split("\n")[0]!);
 }
 
 async function commitNow(): Promise<string | null> {
