@@ -143,7 +143,10 @@ export class Receiver {
         if (!await this.#inbox.observe(batch.cursor!)) return;
         if (isFirst) onReady();
         isFirst = false;
-        await this.#takeAndAck(batch.entries);
+        await this.#inbox.take(batch.entries);
+        // On this connection or not at all: the loss of it is told at once, and the next one begins with this Ack.
+        const through = BigInt(this.#inbox.after);
+        if (through > batch.cursor!.ackedThrough) await link.connection.call("ack", { through });
         wakeChores.wake();
       }
     } finally {

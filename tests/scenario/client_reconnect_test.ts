@@ -1,11 +1,13 @@
 /** A client that follows while its server goes away and comes back, as a process that is really restarted. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Client } from "../../mod/client/mod.ts";
+import { Client, ConnectionLostError } from "../../mod/client/mod.ts";
 import type { Connection, ConnectOptions } from "../../mod/transport/transport.ts";
+import { FaultyNetwork } from "../support/faulty_connection.ts";
 import { freeUdpPort, ServerProcess } from "../support/server_process.ts";
 import { tempFolder } from "../support/temp_folder.ts";
-import { PASSWORD } from "../support/test_user.ts";
+import { startTestServer } from "../support/test_server.ts";
+import { openClient, PASSWORD } from "../support/test_user.ts";
 
 Deno.test("receive() reconnects by itself after a restart of the server, and misses nothing", async () => {
   await using folder = await tempFolder();
@@ -78,4 +80,33 @@ Deno.test("receive() ends at once when it is told to, also while nobody answers"
   await connecting.promise;
   stop.abort();
   assert.equal((await next).done, true);
+});
+
+Deno.test("receive() tells of a connection that is lost with an Ack at once, and acknowledges on the next", async () => {
+  await using folder = await tempFolder();
+  await using server = await startTestServer();
+  const network = new FaultyNetwork();
+  await using alice = await openClient(server, join(folder.path, "alice"));
+  await using bob = await openClient(server, join(folder.path, "bob"), { connect: network.connect });
+  await alice.register({ userName: "alice", password: PASSWORD });
+  await bob.register({ userName: "bob", password: PASSWORD });
+
+  const stop = new AbortController();
+  const connections: unknown[] = [];
+  let sending: Promise<unknown> | undefined;
+  const onConnection = (state: "connected" | "lost", error?: unknown) => {
+    connections.push(error ?? state);
+    if (state === "lost") network.isDown = false;
+    else if (connections.length > 1) stop.abort();
+    else {
+      Object.assign(network, { fault: { method: "ack", lose: "request" }, staysDown: true });
+      sending = alice.send("bob", "hello");
+    }
+  };
+  await Array.fromAsync(bob.receive({ follow: true, signal: stop.signal, onConnection }));
+  await sending;
+  assert.equal(connections.length, 3);
+  assert.ok(connections[1] instanceof ConnectionLostError, String(connections[1]));
+  const cursor = await server.server.context.store.cursor(bob.whoami()!.deviceId);
+  assert.ok(cursor!.ackedThrough > 0);
 });
