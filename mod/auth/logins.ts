@@ -19,8 +19,15 @@ import type { OpaqueSetups } from "./setups.ts";
 /** How long after LoginFinish a connection may do what needs the password. */
 export const FRESH_LOGIN_MS = 5 * 60_000;
 
-/** A session in use tells the store so no more often than this. */
+/** A session in use tells the store so no more often than this, */
 export const TOUCH_INTERVAL_MS = 3_600_000;
+/** and four times within the time after which it counts as idle. */
+const TOUCHES_BEFORE_IDLE = 4;
+
+/** How often a session in use tells the store so. */
+export function touchIntervalMs(sessionIdleMs: number): number {
+  return Math.min(TOUCH_INTERVAL_MS, sessionIdleMs / TOUCHES_BEFORE_IDLE);
+}
 
 /** Most characters of a device's name. */
 export const DEVICE_NAME_CHARACTERS_MAX = 64;
@@ -318,7 +325,7 @@ export class Logins {
       const { accountId, sessionId } = login;
       await store.endSession(sessionId);
       events.onSessionsEnded({ accountId, sessionId });
-    } else if (now - login.touchedAt >= TOUCH_INTERVAL_MS) {
+    } else if (now - login.touchedAt >= touchIntervalMs(limits.sessionIdleMs)) {
       login.touchedAt = now; // before the await: requests come side by side
       await store.touchSession(login.sessionId, now);
     }

@@ -1,5 +1,6 @@
 /** One client connection: who is logged in on it, its bounds in time, its end. Streams are in request_stream.ts. */
 import { maskAddress } from "../base/address.ts";
+import { touchIntervalMs } from "../auth/logins.ts";
 import { messageOf, QpqError } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 import { CLOSE_CODES, type CloseCode } from "../protocol/close_codes.ts";
@@ -13,8 +14,6 @@ import { ConnectionInFlight } from "./requests_in_flight.ts";
 
 const log = logger("server");
 
-/** Between two notes that a session is in use. */
-const TOUCH_MS = 3_600_000;
 /** A connection whose session ended by its own request has this long to read the reply. */
 const LINGER_MS = 1_000;
 /** A connection that has not said Hello is closed after this time. */
@@ -100,7 +99,8 @@ export class ServerConnection implements ConnectionState, LiveConnection {
 
   /** A session in use is no idle one, and one that is too old ends although it is in use. */
   #touchLater(): void {
-    this.#cancelTimer = this.#server.clock.after(TOUCH_MS, () => {
+    const intervalMs = touchIntervalMs(this.#server.settings.sessionIdleTtlMs);
+    this.#cancelTimer = this.#server.clock.after(intervalMs, () => {
       this.#server.authenticator.touch(this.auth)
         .catch((error) => log.error("touching a session failed: {error}", { error: messageOf(error) }));
       this.#touchLater();

@@ -99,6 +99,17 @@ Deno.test("a session ends after 30 idle days, and not while it is used", async (
   await rejectsWith(world.resume({ sessionId, device }), "sessionExpired");
 });
 
+Deno.test("a session that may be idle for an hour does not end while it is used", async () => {
+  await using world = await AuthWorld.open({ limits: { sessionIdleMs: 60 * 60_000 } });
+  const { sessionId, device } = await loggedIn(world);
+  for (let use = 0; use < 5; use++) {
+    await world.clock.advance(40 * 60_000);
+    await world.resume({ sessionId, device });
+  }
+  await world.clock.advance(60 * 60_000);
+  await rejectsWith(world.resume({ sessionId, device }), "sessionExpired");
+});
+
 Deno.test("a session ends after a year, also on a live connection", async () => {
   await using world = await AuthWorld.open();
   const { user, sessionId, device, auth } = await loggedIn(world);
