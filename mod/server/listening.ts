@@ -78,7 +78,11 @@ function atAddress<Value>(
   }
 }
 
-async function acceptAll(context: ServerContext, listener: Listener): Promise<void> {
+/** Serves every connection of `listener`, or refuses it; returns when it stops accepting. */
+export async function acceptAll(
+  context: ServerContext,
+  listener: Pick<Listener, "connections">,
+): Promise<void> {
   for await (const connection of listener.connections()) admit(context, connection);
 }
 
