@@ -298,3 +298,12 @@ Deno.test("unit tests mirror mod/", () => {
   });
   none("Tests whose name is not that of a file in mod/ (or one of OTHER_SUBJECTS):", breaches);
 });
+
+Deno.test("ops/guarantees.md names tests that are there", () => {
+  const named = readSource("ops/guarantees.md").match(/tests\/[\w/*]+(\.ts)?/g)!;
+  const breaches = named.filter((name) => {
+    const pattern = new RegExp(`^${name.replaceAll("*", "\\w*").replace(".", "\\.")}`);
+    return !FILES.some((path) => pattern.test(path));
+  });
+  none("Neither files nor folders:", breaches);
+});
