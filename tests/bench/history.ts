@@ -14,6 +14,8 @@ export interface Figure {
   readonly limitPerSecond: number | null;
   /** What sets that limit. */
   readonly limitBy: string | null;
+  /** Of the minute before it: with others at work it is a lower bound. */
+  readonly load: number;
 }
 
 /** One run. */
@@ -63,7 +65,7 @@ export function changeOf(figure: Figure, former: Entry | undefined): number | nu
 
 /** The table for people. */
 export function tableOf(entry: Entry, former: Entry | undefined): string {
-  const head = ["workload", "per second", "p50", "p99", "limit", "set by", "share", "change"];
+  const head = ["workload", "per second", "p50", "p99", "limit", "set by", "share", "change", "load"];
   const rows = entry.figures.map((figure) => [
     figure.name,
     count(figure.perSecond),
@@ -73,6 +75,7 @@ export function tableOf(entry: Entry, former: Entry | undefined): string {
     figure.limitBy ?? "",
     percent(shareOf(figure), ""),
     percent(changeOf(figure, former), "+"),
+    figure.load.toFixed(1),
   ]);
   const all = [head, ...rows];
   const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]!.length)));

@@ -30,6 +30,7 @@ const FIGURE: Figure = {
   p99Ms: 20,
   limitPerSecond: 40_000,
   limitBy: "disk",
+  load: 0.5,
 };
 
 const entry = (
@@ -71,7 +72,7 @@ Deno.test("the table shows share and change, and how busy the machine was", () =
   const text = tableOf(entry("now"), entry("then", { loadBefore: 3 }, { perSecond: 24_000 }));
   assert.match(text, /^1\.2\.3 \(now\) on Fast, 2 cores, fsync 0\.20 ms, load before the run 0\.5$/m);
   assert.match(text, /^change: against then of 2026-01-02T03:04:05\.000Z, load then 3\.0$/m);
-  assert.match(text, /^enqueue 1 x 256 +30,000 +8\.25 ms +20\.00 ms +40,000 +disk +75 % +\+25 %$/m);
+  assert.match(text, /^enqueue 1 x 256 +30,000 +8\.25 ms +20\.00 ms +40,000 +disk +75 % +\+25 % +0\.5$/m);
   assert.match(tableOf(entry("now"), undefined), /no former run on this machine/);
 });
 
