@@ -89,14 +89,17 @@ class Rows {
   }
 }
 
-/** Reads pages and deletes them, some in one transaction, until nothing is left. Returns how many entries. */
+/**
+ * Reads pages and deletes their entries, some pages in one transaction, until nothing is left; then the payloads in
+ * their own order, which is the cheapest. Returns how many entries there were.
+ */
 function drain(connection: Connection, { batch }: Shape): number {
   const list = connection.prepare<{ seq: number; payload: number; bytes: Uint8Array }>(
     `SELECT e.seq, e.payload, p.entry_id, p.sender_device, p.accepted_at, p.expires_at, p.bytes
      FROM entries e JOIN payloads p ON p.id = e.payload WHERE e.device = ? AND e.seq > ? ORDER BY e.seq LIMIT ?`,
   );
   const deleteEntries = connection.prepare("DELETE FROM entries WHERE device = ? AND seq <= ?");
-  const deletePayload = connection.prepare("DELETE FROM payloads WHERE id = ?");
+  const deletePayloads = connection.prepare("DELETE FROM payloads WHERE id <= ?");
   let drained = 0;
   let left = Array.from({ length: QUEUES }, (_, device) => device);
   while (left.length > 0) {
@@ -106,9 +109,14 @@ function drain(connection: Connection, { batch }: Shape): number {
       if (rows.length < PAGE) left = left.filter((other) => other !== device);
       if (rows.length === 0) continue;
       deleteEntries.run(device, rows.at(-1)!.seq);
-      for (const { payload } of rows) deletePayload.run(payload);
       drained += rows.length;
     }
+    left = [...left.slice(batch), ...left.slice(0, batch)];
+    connection.commit();
+  }
+  for (let id = 0; id < drained; id += batch * PAGE) {
+    connection.begin();
+    deletePayloads.run(id + batch * PAGE);
     connection.commit();
   }
   return drained;
