@@ -146,6 +146,7 @@ export class RequestStream {
       const handler = OWN_STREAM_HANDLERS[method.name as keyof typeof OWN_STREAM_HANDLERS];
       await (handler as OwnStreamHandler<unknown>)(this.#context, Object.assign(own, { request }));
       await writer.close();
+      stream.stopReading(); // else the client has its stream back only with the garbage collector
     } catch (error) {
       outcome = "error";
       if (this.#owner.gone.aborted) return;

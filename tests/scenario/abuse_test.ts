@@ -166,6 +166,34 @@ Deno.test("clients that vanish in the middle of requests leave nothing behind", 
   );
 });
 
+Deno.test("uploads and downloads that are over give their streams back", async () => {
+  await using server = await startServer({ flags: { "limits-streams-max": "4" } });
+  await using alice = await newAccount(server, "alice");
+  const bytes = randomBytes(1000);
+  const request = { sha256: await sha256(bytes), size: 1000n };
+  const put = () =>
+    alice.connection.putBlob(
+      request,
+      (async function* () {
+        yield bytes;
+      })(),
+    );
+  const get = async () => {
+    for await (const _ of (await alice.connection.getBlob(request)).body);
+  };
+  let over = 0;
+  const all = (async () => {
+    for (; over < 20; over++) await (over % 2 === 0 ? put() : get());
+  })().catch(() => {}); // it ends with the connection
+
+  // A stream that is not given back is waited for in vain; that many durable round trips are patience enough.
+  for (let trips = 0; trips < 400 && over < 20; trips++) {
+    await alice.enqueue([alice.deviceId], { payload: utf8("patience") });
+  }
+  assert.equal(over, 20);
+  await all;
+});
+
 Deno.test("an upload that stands still gives its place to others", async () => {
   const clock = clockOfNow();
   await using server = await startServer({ clock, flags: { "limits-blob-uploads-max": "1" } });
