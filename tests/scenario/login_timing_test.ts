@@ -1,19 +1,20 @@
 /**
- * A login with an unknown user and one with a wrong password cannot be told apart by their bytes or their time.
- * Times are compared as the lower quartiles of interleaved samples, with a wide bound, and a series that was
- * disturbed by other work is repeated: an early return for unknown users takes far less time in every series.
+ * Who is here cannot be found out: by logging in, resuming, or registering with an invitation, answers for what exists
+ * and for what does not have the same bytes and take the same time. The bound on the times is wide, since the work is
+ * the same: an early return takes far less.
  */
 import assert from "node:assert/strict";
 import { fromBinary } from "@bufbuild/protobuf";
 import * as opaque from "@serenity-kit/opaque";
 import { fromBase64url, randomBytes } from "../../mod/base/bytes.ts";
-import { LoginStartResponseSchema } from "../../mod/protocol/qpq_pb.ts";
+import { LoginStartResponseSchema, RegisterStartResponseSchema } from "../../mod/protocol/qpq_pb.ts";
+import { beginRegistration } from "../support/opaque_client.ts";
 import { RawStream, requestFrame } from "../support/raw_stream.ts";
-import { newAccount } from "../support/test_client.ts";
+import { newAccount, newDevice } from "../support/test_client.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
+import { timeRatios } from "../support/timing.ts";
 
 const ROUNDS = 60;
-const SERIES_MAX = 4;
 /** The same work differs by some percent; without the OPAQUE answer it takes less than half the time. */
 const RATIO_MAX = 1.25;
 
@@ -28,8 +29,11 @@ interface Attempt {
 
 /** A server that lets an address try as often as this test does. */
 function serverFor(): Promise<TestServer> {
-  const limits = ["login-rate", "login-rate-account", "login-rate-address", "anonymous-request-rate"];
-  return startTestServer({ flags: Object.fromEntries(limits.map((name) => [`limits-${name}`, "100000"])) });
+  const names = ["login-rate", "login-rate-account", "login-rate-address", "anonymous-request-rate"].concat(
+    "resume-rate",
+    "registration-rate",
+  );
+  return startTestServer({ flags: Object.fromEntries(names.map((name) => [`limits-${name}`, "1000000"])) });
 }
 
 /** One login with a wrong password, timed from the outside. */
@@ -70,51 +74,79 @@ function varintBytes(value: number): number {
   return Math.max(1, Math.ceil((32 - Math.clz32(value)) / 7));
 }
 
-function lowerQuartile(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 4)]!;
-}
-
-/** How much longer one kind takes than the other in `phase`: at least 1. */
-function ratioOf({ unknown, wrong }: Series, phase: "startMs" | "finishMs"): number {
-  const [a, b] = [unknown, wrong].map((attempts) => lowerQuartile(attempts.map((one) => one[phase])));
-  return Math.max(a!, b!) / Math.min(a!, b!);
-}
-
-interface Series {
-  readonly unknown: Attempt[];
-  readonly wrong: Attempt[];
-}
-
-async function interleaved(server: TestServer): Promise<Series> {
-  await opaque.ready;
-  await using raw = await RawStream.afterHello(server);
-  const unknown: Attempt[] = [];
-  const wrong: Attempt[] = [];
-  for (let i = -5; i < ROUNDS; i++) {
-    // Neither kind always comes first; the first rounds warm up.
-    const kinds = [{ name: "nobody", to: unknown }, { name: "person", to: wrong }];
-    for (const { name, to } of i % 2 === 0 ? kinds : kinds.reverse()) {
-      const result = await attempt(raw, name);
-      if (i >= 0) to.push(result);
-    }
-  }
-  return { unknown, wrong };
+function assertAlike(ratios: Readonly<Record<string, number>>): void {
+  assert.ok(Math.max(...Object.values(ratios)) <= RATIO_MAX, JSON.stringify(ratios));
 }
 
 Deno.test("an unknown user and a wrong password take the same time and the same bytes", async () => {
   await using server = await serverFor();
   await using _person = await newAccount(server, "person");
-  const ratios = { startMs: Infinity, finishMs: Infinity };
-  for (let n = 0; n < SERIES_MAX && Math.max(ratios.startMs, ratios.finishMs) > RATIO_MAX; n++) {
-    const series = await interleaved(server);
-    const seen = [...series.unknown, ...series.wrong];
-    assert.equal(new Set(seen.map(({ sizes }) => String(sizes))).size, 1, "every reply has the same size");
-    assert.equal(new Set(seen.map(({ refusal }) => refusal.toHex())).size, 1, "every refusal is the same");
-    for (const phase of ["startMs", "finishMs"] as const) {
-      ratios[phase] = Math.min(ratios[phase], ratioOf(series, phase));
-    }
-  }
-  assert.ok(Math.max(ratios.startMs, ratios.finishMs) <= RATIO_MAX, JSON.stringify(ratios));
+  await opaque.ready;
+  await using raw = await RawStream.afterHello(server);
+  const seen: Attempt[] = [];
+  const kinds = ["nobody", "person"].map((name) => async () => {
+    const one = await attempt(raw, name);
+    seen.push(one);
+    return { startMs: one.startMs, finishMs: one.finishMs };
+  });
+  assertAlike(await timeRatios(kinds, { rounds: ROUNDS, enough: RATIO_MAX }));
+  assert.equal(new Set(seen.map(({ sizes }) => String(sizes))).size, 1, "every reply has the same size");
+  assert.equal(new Set(seen.map(({ refusal }) => refusal.toHex())).size, 1, "every refusal is the same");
+});
+
+Deno.test("a Resume without the key says nothing of the session: unknown, in use, ended, revoked", async () => {
+  await using server = await serverFor();
+  await using person = await newAccount(server, "person");
+  await using loggedOut = await newDevice(server, "person");
+  await loggedOut.connection.call("logout", {});
+  await using revoked = await newDevice(server, "person");
+  await person.connection.call("revokeDevice", { deviceId: revoked.deviceId });
+  await using raw = await RawStream.afterHello(server);
+  const sessions = [person, loggedOut, revoked].map(({ own }) => Uint8Array.fromHex(own.sessionId));
+  const refusals = new Set<string>();
+  const kinds = [randomBytes(16), ...sessions].map((sessionId) => async () => {
+    const startedAt = performance.now();
+    await raw.write(requestFrame(1, "resume", { sessionId, signature: randomBytes(64) }));
+    const { outcome, frame } = await raw.reply();
+    assert.equal(outcome, "loginFailed");
+    refusals.add(frame.body.toHex());
+    return { ms: performance.now() - startedAt };
+  });
+  assertAlike(await timeRatios(kinds, { rounds: ROUNDS, enough: RATIO_MAX }));
+  assert.equal(refusals.size, 1, "every refusal is the same");
+});
+
+Deno.test("a registration with a wrong invitation says nothing of the name: free, taken, deleted", async () => {
+  await using server = await serverFor();
+  await using person = await newAccount(server, "person");
+  await using former = await newAccount(server, "former");
+  await former.connection.call("deleteAccount", {});
+  await using raw = await RawStream.open(server);
+  await raw.write(requestFrame(1, "hello", {}));
+  assert.equal((await raw.reply()).outcome, "ok");
+  const answers = new Set<string>();
+  const { realmId } = person.link.hello;
+  const kinds = ["nobody", "person", "former"].map((userName) => async () => {
+    const begun = beginRegistration("password", realmId);
+    const start = { userName, suiteId: 1, registrationRequest: begun.request, invitation: "WRONG" };
+    const startedAt = performance.now();
+    await raw.write(requestFrame(1, "registerStart", start));
+    const started = await raw.reply();
+    const startMs = performance.now() - startedAt;
+    const { handle, registrationResponse } = fromBinary(RegisterStartResponseSchema, started.frame.body);
+    const { record } = begun.finish(registrationResponse);
+    const keys = { accountKey: randomBytes(32), wrappedAccountKey: randomBytes(64) };
+    const finishedAt = performance.now();
+    await raw.write(requestFrame(2, "registerFinish", { handle, registrationRecord: record, ...keys }));
+    const finished = await raw.reply();
+    const finishMs = performance.now() - finishedAt;
+    const size = started.frame.body.length - varintBytes(handle);
+    answers.add(`${started.outcome} ${size} ${finished.outcome} ${finished.frame.body.toHex()}`);
+    return { startMs, finishMs };
+  });
+  assertAlike(await timeRatios(kinds, { rounds: ROUNDS, enough: RATIO_MAX }));
+  assert.equal(answers.size, 1, "every answer is the same");
+  assert.match([...answers][0]!, /^ok \d+ registrationRefused /);
 });
 
 Deno.test("what an unknown user is answered cannot be told apart across attempts either", async () => {
