@@ -6,10 +6,10 @@
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
+import { keepOwner, openPlainFile } from "../base/files.ts";
 import { randomId } from "../base/ids.ts";
 import { logger } from "../base/log.ts";
 import { isNoSpace } from "../store/folder_lock.ts";
-import { keepOwner } from "./secret_file.ts";
 import type { JsonObject } from "./control.ts";
 import { AdminError } from "./operations_error.ts";
 
@@ -77,7 +77,7 @@ export class AuditLog {
   async #append(entry: JsonObject): Promise<void> {
     const line = JSON.stringify({ time: new Date(this.#clock.now()).toISOString(), ...entry }) + "\n";
     const bytes = new TextEncoder().encode(line);
-    using file = await Deno.open(this.#path, { append: true, create: true, mode: 0o600 });
+    using file = await openPlainFile(this.#path, { append: true, create: true, mode: 0o600 });
     await keepOwner(this.#path);
     // One write: lines of two processes never mix.
     if (await file.write(bytes) !== bytes.length) throw new Error("only a part of the line could be written");

@@ -1,6 +1,6 @@
 /** The last part of a restore: a few renames, undone together when one of them fails. */
 import { join } from "node:path";
-import { exists, syncFolder } from "../base/files.ts";
+import { exists, giveTo, syncFolder } from "../base/files.ts";
 import { RESTORE_MARK } from "../store/restore_mark.ts";
 import { makeFolder, removeAll, writeDurably } from "./backup_files.ts";
 
@@ -73,7 +73,7 @@ async function keepFolderOwner(staging: string, into: string): Promise<void> {
   const give = async (path: string) => {
     for await (const { name, isDirectory } of Deno.readDir(path)) {
       const inner = join(path, name);
-      await Deno.chown(inner, uid, gid);
+      await giveTo(inner, { uid, gid });
       if (isDirectory) await give(inner);
     }
   };

@@ -4,7 +4,7 @@
  * file `current` with the name of the one that counts: the three change together, in one rename.
  */
 import { join } from "node:path";
-import { exists, readTextIfThere, syncFolder } from "../base/files.ts";
+import { exists, keepOwner, readTextIfThere, syncFolder } from "../base/files.ts";
 import { fingerprintText } from "../transport/fingerprint.ts";
 import { chainPem, checkCertificate, inspectCertificate } from "../transport/tls.ts";
 import type { ServerCertificate } from "../transport/transport.ts";
@@ -12,7 +12,7 @@ import { type AdminContext, AdminError, type JsonObject, type Operation } from "
 import { InputReader } from "./operations_input.ts";
 import { finishRotation } from "./rotate_history.ts";
 import { rotationAnswer } from "./rotate_plan.ts";
-import { keepOwner, writeManagedFile, writeSecretFile } from "./secret_file.ts";
+import { writeManagedFile, writeSecretFile } from "./secret_file.ts";
 
 /** What federation needs: a pair, and a set of CAs (PEM). */
 export interface FederationIdentity extends ServerCertificate {

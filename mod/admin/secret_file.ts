@@ -2,8 +2,7 @@
  * Small files in the data folder that operations write: atomically, with their mode, and owned by whoever owns the
  * folder. An operator who works on a stopped server as root must not leave files that the server cannot read.
  */
-import { dirname } from "node:path";
-import { writeFileAtomic } from "../base/files.ts";
+import { keepOwner, writeFileAtomic } from "../base/files.ts";
 
 /** Writes a file that only its owner may read; durable when it resolves. */
 export async function writeSecretFile(path: string, text: string): Promise<void> {
@@ -14,11 +13,4 @@ export async function writeSecretFile(path: string, text: string): Promise<void>
 export async function writeManagedFile(path: string, text: string, mode: number): Promise<void> {
   await writeFileAtomic(path, text, { mode });
   await keepOwner(path);
-}
-
-/** Gives a file that root made to the owner of its folder. */
-export async function keepOwner(path: string): Promise<void> {
-  if (Deno.build.os === "windows" || Deno.uid() !== 0) return;
-  const { uid, gid } = await Deno.stat(dirname(path));
-  if (uid !== null && gid !== null && uid !== 0) await Deno.chown(path, uid, gid);
 }

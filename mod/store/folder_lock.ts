@@ -3,6 +3,7 @@
  * process ends in whatever way, so nothing stale is ever left; the pid in the file is for the message only.
  */
 import { join } from "node:path";
+import { openPlainFile } from "../base/files.ts";
 import { StoreOpenError } from "./store.ts";
 
 /** A data folder held by this process. */
@@ -36,7 +37,7 @@ export async function lockFolder(dataDir: string): Promise<FolderLock> {
 
 async function openLockFile(dataDir: string, path: string): Promise<Deno.FsFile> {
   try {
-    return await Deno.open(path, { read: true, write: true, create: true, mode: 0o600 });
+    return await openPlainFile(path, { read: true, write: true, create: true, mode: 0o600 });
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) {
       throw new StoreOpenError(

@@ -3,8 +3,9 @@
  * Append-only, mode 0600, one JSON object a line, ids only. A line is on disk before the verb that it is about
  * answers; a verb is in the store before its line is written. Enabling is there too: the last word counts.
  */
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { messageOf } from "../base/errors.ts";
+import { keepOwner, openPlainFile } from "../base/files.ts";
 import type { AccountId, DeviceId } from "../base/ids.ts";
 import { logger } from "../base/log.ts";
 import type { Store } from "./store.ts";
@@ -90,7 +91,7 @@ function isRevocation(found: Partial<Revocation> & { device?: unknown }): found 
 /** What was revoked stays revoked now, whatever becomes of its line: a failure is logged and nothing more. */
 async function append(path: string, revocation: Revocation): Promise<void> {
   try {
-    using file = await Deno.open(path, { read: true, append: true, create: true, mode: 0o600 });
+    using file = await openPlainFile(path, { read: true, append: true, create: true, mode: 0o600 });
     await keepOwner(path);
     const bytes = new TextEncoder().encode(await lineBegin(file) + revocationsText([revocation]));
     // One write: lines of two verbs never mix.
@@ -112,11 +113,4 @@ async function lineBegin(file: Deno.FsFile): Promise<string> {
   const last = new Uint8Array(1);
   await file.read(last);
   return last[0] === 0x0a ? "" : "\n";
-}
-
-/** A stopped server's store may be opened by root: the log stays the server's. */
-async function keepOwner(path: string): Promise<void> {
-  if (Deno.build.os === "windows" || Deno.uid() !== 0) return;
-  const { uid, gid } = await Deno.stat(dirname(path));
-  if (uid !== null && gid !== null && uid !== 0) await Deno.chown(path, uid, gid);
 }
