@@ -5,8 +5,9 @@
  * Where the folder's path is too long for a socket, it lies in a folder of its own under /tmp.
  */
 import { dirname, join } from "node:path";
-import { hex, randomBytes, sha256, utf8 } from "../base/bytes.ts";
+import { concat, hex, randomBytes, sha256, utf8, utf8Text } from "../base/bytes.ts";
 import { messageOf } from "../base/errors.ts";
+import { GUARD_HEADERS, refuseForeign } from "../base/http_guard.ts";
 import { logger } from "../base/log.ts";
 
 const log = logger("control");
@@ -162,23 +163,38 @@ async function answer(
   request: Request,
   handlers: Readonly<Record<string, ControlHandler>>,
 ): Promise<Response> {
+  const refusal = refuseForeign(request, []);
+  if (refusal) return errorResponse(refusal.status, refusal.text);
   const name = new URL(request.url).pathname.slice(1).replaceAll("/", " ");
   const handler = Object.hasOwn(handlers, name) ? handlers[name] : undefined;
   if (request.method !== "POST") return errorResponse(405, "Commands are sent with POST");
   if (!handler) return errorResponse(404, `This server does not know the command ${name}`);
   const input = await readInput(request);
   if (!input) return errorResponse(400, "The command's input is not a JSON object");
-  return new Response(run(handler, { name, input }), { headers: { "content-type": "application/x-ndjson" } });
+  return new Response(run(handler, { name, input }), {
+    headers: { ...GUARD_HEADERS, "content-type": "application/x-ndjson" },
+  });
 }
 
 async function readInput(request: Request): Promise<Record<string, Json> | null> {
-  if (Number(request.headers.get("content-length") ?? 0) > BODY_BYTES_MAX) return null;
   try {
-    const input = JSON.parse(await request.text());
+    const input = JSON.parse(await readText(request));
     return typeof input === "object" && input !== null && !Array.isArray(input) ? input : null;
   } catch {
     return null;
   }
+}
+
+/** The body, however long it said to be. Throws beyond the bound. */
+async function readText(request: Request): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of request.body ?? []) {
+    bytes += part.length;
+    if (bytes > BODY_BYTES_MAX) throw new RangeError(`A command has more than ${BODY_BYTES_MAX} bytes`);
+    parts.push(part);
+  }
+  return utf8Text(concat(...parts));
 }
 
 function run(
@@ -207,7 +223,10 @@ function run(
 }
 
 function errorResponse(status: number, message: string): Response {
-  return new Response(JSON.stringify({ error: { message } }) + "\n", { status });
+  return new Response(JSON.stringify({ error: { message } }) + "\n", {
+    status,
+    headers: { ...GUARD_HEADERS, "content-type": "application/x-ndjson" },
+  });
 }
 
 function internalError(error: unknown): Response {

@@ -209,6 +209,17 @@ export const OPTIONS = {
     { hostname: "0.0.0.0", port: 9090 },
     "TCP address of metrics and health. It has no login: keep it inside your network.",
   ),
+  metrics_names: row<"list", readonly string[] | null>(
+    "list",
+    "restart",
+    { read: readList, default: null, shown: "" },
+    {
+      defaultText: "none",
+      text:
+        "Names with a dot that HTTP requests may call the metrics listener by, beside `tls_names` and this machine's own. " +
+        "Others are refused, so that no web site can lead an operator's browser here.",
+    },
+  ),
   tls_cert: path<string | null>("live", null, {
     defaultText: "tls/server.pem in the data folder, made and renewed by the server",
     text: "Certificate chain (PEM, leaf first). Give it together with tls_key.",

@@ -1,11 +1,12 @@
 /**
  * Metrics and health over HTTP: /metrics, /healthz (the process lives), /readyz (it can serve, with reasons), and
- * the status page at /. No login and no secrets: for the operator's network. Readiness is asked at each request and
+ * the status page at /. No login, no secrets, nothing that changes anything: for the operator's network. Readiness is asked at each request and
  * scrape, under a timeout.
  */
 import type { NetAddress } from "../base/address.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
+import { GUARD_HEADERS, refuseForeign } from "../base/http_guard.ts";
 import { logger } from "../base/log.ts";
 import type { Metrics } from "./metrics.ts";
 import { STATUS_PATHS, StatusPage } from "./status_page.ts";
@@ -29,6 +30,8 @@ export interface Check {
 export interface HealthOptions {
   /** Port 0: any free one. */
   readonly listen: NetAddress;
+  /** Names with a dot that requests may call this listener by. */
+  readonly names?: readonly string[];
   readonly metrics: Metrics;
   readonly checks: () => Promise<readonly Check[]>;
   readonly clock?: Clock;
@@ -42,16 +45,8 @@ export interface HealthServer extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-const HEADERS = {
-  "cache-control": "no-store",
-  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-  "x-content-type-options": "nosniff",
-  "x-frame-options": "DENY",
-  "referrer-policy": "no-referrer",
-};
-
 function reply(status: number, type: string, body: string, more: Record<string, string> = {}): Response {
-  return new Response(body, { status, headers: { ...HEADERS, ...more, "content-type": type } });
+  return new Response(body, { status, headers: { ...GUARD_HEADERS, ...more, "content-type": type } });
 }
 
 const TEXT = "text/plain; charset=utf-8";
@@ -89,6 +84,8 @@ export function startHealthServer(options: HealthOptions): HealthServer {
 type Context = HealthOptions & { readonly slots: { free: number }; readonly page: StatusPage };
 
 async function answer(request: Request, context: Context): Promise<Response> {
+  const refusal = refuseForeign(request, context.names ?? []);
+  if (refusal) return reply(refusal.status, TEXT, `${refusal.text}; see the option metrics_names\n`);
   const url = new URL(request.url);
   const route = STATUS_PATHS.has(url.pathname) ? statusRoute : routes[url.pathname];
   if (!route) return reply(404, TEXT, "not found; there are /, /metrics, /healthz and /readyz\n");

@@ -1,5 +1,6 @@
 /** The server's two doors: QUIC for clients, HTTP for metrics and health. */
 import { limitKey, maskAddress, type NetAddress } from "../base/address.ts";
+import { localNames } from "../admin/rotate_tls_files.ts";
 import { messageOf } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 import { environmentName, type OptionKey } from "../config/options.ts";
@@ -51,6 +52,7 @@ export function startHealth(
   return atAddress("serve metrics on", settings.metricsListen, where, () =>
     startHealthServer({
       listen: settings.metricsListen,
+      names: [...settings.metricsNames ?? [], ...settings.tlsNames ?? [], ...localNames()],
       metrics,
       checks: () => readiness(context, parts),
       clock,

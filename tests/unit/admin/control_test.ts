@@ -118,3 +118,41 @@ Deno.test("a command goes on when the operator who sent it has left", UNIX, asyn
   gate.resolve();
   await finished.promise;
 });
+
+/** The answer to a request written by hand. */
+async function raw(path: string, text: string): Promise<string> {
+  using connection = await Deno.connect({ transport: "unix", path });
+  await connection.write(new TextEncoder().encode(text));
+  return await new Response(connection.readable).text();
+}
+
+Deno.test("the socket answers no web page, and forbids caching what it answers", UNIX, async () => {
+  await using folder = await tempFolder();
+  let calls = 0;
+  await using control = await listening(folder.path, { count: async () => ++calls });
+  const post = (head: string) =>
+    raw(control.path, `POST /count HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n${head}\r\n\r\n{}`);
+  const answer = await post("Host: control");
+  assert.match(answer, /^HTTP\/1.1 200 /);
+  assert.match(answer, /cache-control: no-store\r\n/);
+  assert.match(await post("Host: control\r\nOrigin: http://evil.example"), /^HTTP\/1.1 403 /);
+  assert.match(await post("Host: evil.example"), /^HTTP\/1.1 421 /);
+  assert.match(
+    await raw(control.path, "GET /count HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+    /^HTTP\/1.1 405 /,
+  );
+  assert.equal(calls, 1);
+});
+
+Deno.test("a command's body is bounded, whether it says how long it is or not", UNIX, async () => {
+  await using folder = await tempFolder();
+  await using control = await listening(folder.path);
+  const body = JSON.stringify({ text: "x".repeat(2 << 20) });
+  const client = Deno.createHttpClient({ proxy: { transport: "unix", path: control.path } });
+  for (const sent of [body, new Response(body).body!]) {
+    const response = await fetch("http://control/echo", { method: "POST", body: sent, client });
+    assert.equal(response.status, 400);
+    assert.match(await response.text(), /not a JSON object/);
+  }
+  client.close();
+});

@@ -116,6 +116,52 @@ Deno.test("only GET and HEAD are allowed", async () => {
   }
 });
 
+/** The status of a request as any program may write it. */
+async function statusOf(server: HealthServer, head: string): Promise<number> {
+  using connection = await Deno.connect({ hostname: "127.0.0.1", port: server.address.port });
+  await connection.write(
+    new TextEncoder().encode(`GET /metrics HTTP/1.1\r\nConnection: close\r\n${head}\r\n\r\n`),
+  );
+  const text = await new Response(connection.readable).text();
+  return Number(text.split(" ")[1]);
+}
+
+Deno.test("a request that calls the listener by a strange name is refused: a site's own name may lead here", async () => {
+  const names = ["metrics.example.org"];
+  const options = { listen: { hostname: "127.0.0.1", port: 0 }, names, metrics: newMetrics() };
+  await using server = startHealthServer({ ...options, checks: async () => [] });
+  for (
+    const ours of [
+      "127.0.0.1:9",
+      "[::1]:9",
+      "localhost",
+      "qpq-server:9090",
+      "METRICS.example.org:1",
+      "10.1.2.3",
+    ]
+  ) {
+    assert.equal(await statusOf(server, `Host: ${ours}`), 200, ours);
+  }
+  for (
+    const strange of [
+      "evil.example",
+      "evil.example:9090",
+      "1.2.3.4.evil.example",
+      "metrics.example.org.evil.example",
+    ]
+  ) {
+    assert.equal(await statusOf(server, `Host: ${strange}`), 421, strange);
+  }
+});
+
+Deno.test("pages of another origin are refused, our own are answered", async () => {
+  await using server = start();
+  assert.equal(await statusOf(server, "Host: localhost:1\r\nOrigin: http://localhost:1"), 200);
+  for (const origin of ["http://evil.example", "null", "https://localhost:1", "http://localhost:2"]) {
+    assert.equal(await statusOf(server, `Host: localhost:1\r\nOrigin: ${origin}`), 403, origin);
+  }
+});
+
 Deno.test("HEAD has the status and headers of GET and no body", async () => {
   await using server = start(async () => [{ name: "store", ok: false }]);
   const { status, headers, body } = await get(server, "/readyz", { method: "HEAD" });
@@ -130,6 +176,8 @@ Deno.test("every answer forbids caching, sniffing and framing", async () => {
     const { headers } = await get(server, path);
     assert.equal(headers.get("cache-control"), "no-store");
     assert.equal(headers.get("x-content-type-options"), "nosniff");
+    assert.equal(headers.get("cross-origin-resource-policy"), "same-origin");
+    assert.equal(headers.get("access-control-allow-origin"), null);
     assert.match(headers.get("content-security-policy")!, /default-src 'none'/);
   }
 });
