@@ -86,7 +86,9 @@ export class Authenticator {
     this.#pending = new PendingExchanges(deps.clock, {
       max: deps.limits.pendingMax ?? PENDING_MAX,
       onAbandoned: (auth, work) => {
-        if (work.kind === "login") deps.events.onLoginFailure({ auth, userName: work.userName });
+        if (work.kind !== "login") return;
+        work.state.fill(0);
+        deps.events.onLoginFailure({ auth, userName: work.userName });
       },
     });
     const pending = this.#pending;

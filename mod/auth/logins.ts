@@ -172,7 +172,7 @@ export class Logins {
     const proven = await this.#proveAll(auth, work, request).catch((error) => {
       if (error instanceof QpqError && error.code === "loginFailed") events.onLoginFailure(event);
       throw error;
-    });
+    }).finally(() => work.state.fill(0));
     events.onPasswordProven(event);
     const { account, ...session } = await this.#createSession(proven, request);
     const now = clock.now();
@@ -211,6 +211,7 @@ export class Logins {
     const { deviceKey } = request;
     const content = [fromHex(request.deviceId), deviceKey, auth.serverNonce];
     const binding = await hmacSha256(sessionKey, concat(utf8("qpq/1 device"), ...content));
+    sessionKey.fill(0);
     if (!equalConstantTime(binding, request.deviceBinding)) {
       throw loginFailed("the device is not bound to KE3");
     }

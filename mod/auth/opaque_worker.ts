@@ -106,6 +106,12 @@ export function answer(job: OpaqueJob): OpaqueAnswer {
   }
 }
 
+/** Overwrites this worker's copies of secrets; what the library made of them is text, which nothing can overwrite. */
+function wipe(job: OpaqueJob): void {
+  if ("setup" in job) job.setup.fill(0);
+  if ("state" in job) job.state.fill(0);
+}
+
 /** Enough of a worker's global scope; the compiler is set up for the main thread. */
 interface WorkerScope {
   onmessage: ((event: MessageEvent<OpaqueJob>) => void) | null;
@@ -115,7 +121,10 @@ interface WorkerScope {
 /** Serves jobs until the pool ends this worker; the first message out says that it is ready. */
 async function serve(scope: WorkerScope): Promise<void> {
   await opaque.ready;
-  scope.onmessage = (event) => scope.postMessage(answer(event.data));
+  scope.onmessage = ({ data: job }) => {
+    scope.postMessage(answer(job));
+    wipe(job);
+  };
   scope.postMessage("ready");
 }
 

@@ -315,3 +315,28 @@ Deno.test("what needs the password needs a login within five minutes on this con
   const resumed = await world.resume({ sessionId, device });
   await rejectsWith(world.authenticator.deleteAccount(resumed.auth), "freshLoginRequired");
 });
+
+Deno.test("loginFinish() overwrites the exchange's state and session key, whatever comes of it", async () => {
+  await using world = await AuthWorld.open();
+  const user = await world.register("alice");
+  const { loginStart, loginFinish } = world.pool;
+  const secrets: Uint8Array[] = [];
+  world.pool.loginStart = async (input) => {
+    const started = await loginStart.call(world.pool, input);
+    secrets.push(started.state);
+    return started;
+  };
+  world.pool.loginFinish = async (input) => {
+    const sessionKey = await loginFinish.call(world.pool, input);
+    if (sessionKey) secrets.push(sessionKey);
+    return sessionKey;
+  };
+  await world.login(user, await TestDevice.make());
+  assert.equal(secrets.length, 2);
+  const auth = world.connection();
+  await world.loginStart(auth, { userName: "alice", password: "wrong" });
+  world.authenticator.connectionClosed(auth);
+  await rejectsWith(world.loginBadly(world.connection(), "alice"), "loginFailed");
+  assert.equal(secrets.length, 4);
+  assert.deepEqual(secrets.filter((bytes) => bytes.some((byte) => byte !== 0)), []);
+});
