@@ -44,7 +44,7 @@ const INNER_FOLDERS = [
 ];
 /** Folders at the top, and inside tests/. */
 const TOP_FOLDERS = [".ci", ".github", "mod", "ops", "tests"];
-const TEST_FOLDERS = ["bench", "cli", "contract", "fixtures", "scenario", "sim", "support", "unit"];
+const TEST_FOLDERS = ["bench", "cli", "contract", "fixtures", "fuzz", "scenario", "sim", "support", "unit"];
 
 /** Folders that are also under MIT (LICENSE-MIT), and the packages that are not compatible with that. */
 const MIT_FOLDERS = ["base", "protocol", "transport", "client"];
