@@ -41,7 +41,7 @@ export async function attackLiveServer(options: { frames: number; seed: number }
       "registration-rate",
       "login-rate",
       "login-rate-address",
-    "login-rate-account",
+      "login-rate-account",
     );
   await using server = await startTestServer({
     flags: Object.fromEntries(names.map((name) => [`limits-${name}`, "1000000"])),

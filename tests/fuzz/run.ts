@@ -33,7 +33,7 @@ if (chosen.length === 0) {
   console.error(`error: the targets are ${targets.map(({ name }) => name).join(", ")}`);
   Deno.exit(2);
 }
-configureLogs({ filter: "fatal", format: "json", write: () => {} });
+configureLogs({ filter: "off", format: "json", write: () => {} });
 let failed = false;
 try {
   if (values.replay) {

@@ -1,5 +1,6 @@
 /** What is shipped: what would be compiled in, and the container's layout run without a container. */
 import assert from "node:assert/strict";
+import { billOfMaterials, packagesOf, strangeLicences } from "../../ops/shipping/packages.ts";
 import { ContainerRoot } from "../support/container_root.ts";
 import { freeUdpPort } from "../support/server_process.ts";
 
@@ -13,6 +14,53 @@ Deno.test("deno task compile --inspect embeds what it should and nothing else", 
   const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
   assert.equal(code, 0, text);
   assert.match(text, /embedded as it should be/);
+});
+
+Deno.test("the bill of materials has every shipped package, locked and with a licence that goes with ours", async () => {
+  const packages = await packagesOf();
+  const names = packages.map(({ name }) => name);
+  for (const shipped of ["@signalapp/sqlcipher", "@serenity-kit/opaque", "ts-mls", "@hpke/common"]) {
+    assert.ok(names.includes(shipped), shipped);
+  }
+  for (const ofTests of ["fast-check", "better-sqlite3-multiple-ciphers"]) {
+    assert.ok(!names.includes(ofTests), ofTests);
+  }
+  assert.deepEqual(strangeLicences(packages), []);
+  const other = { ...packages[0]!, licence: "SSPL-1.0" };
+  assert.deepEqual(strangeLicences([other, { ...other, licence: "" }]).length, 2);
+  const { components, dependencies } = billOfMaterials(packages) as {
+    components: { "bom-ref": string; hashes: { content: string }[] }[];
+    dependencies: { ref: string; dependsOn: string[] }[];
+  };
+  const refs = new Set(components.map((component) => component["bom-ref"]));
+  assert.equal(refs.size, packages.length);
+  assert.ok(components.every(({ hashes }) => /^[0-9a-f]{128}$/.test(hashes[0]!.content)));
+  assert.deepEqual(dependencies.flatMap(({ dependsOn }) => dependsOn).filter((ref) => !refs.has(ref)), []);
+  const reached = new Set(dependencies.flatMap(({ dependsOn }) => dependsOn));
+  assert.equal(reached.size, packages.length, "each is there for somebody");
+});
+
+/** What the program asks of the system, and why; there is no `run`, no `import` and no unbounded `sys`. */
+const PERMISSIONS: Readonly<Record<string, string>> = {
+  net: "clients, metrics and the control socket",
+  read: "data folder, configuration, /proc",
+  write: "data folder, backups, files that clients save",
+  env: "options",
+  ffi: "SQLCipher and the UDP buffers",
+  sys: "names and addresses for certificates; memory, load and disk for doctor",
+};
+
+Deno.test("the program is compiled with the permissions it needs and no others", async () => {
+  const { tasks } = JSON.parse(await Deno.readTextFile(`${MAIN}deno.json`));
+  const flags = (tasks["qpq"].command as string).match(/--allow-[^ ]+/g)!;
+  assert.deepEqual(
+    flags.map((flag) => flag.replace("--allow-", "").replace(/=.*/, "")),
+    Object.keys(PERMISSIONS),
+  );
+  assert.match(flags.at(-1)!, /^--allow-sys=[a-zA-Z,]+$/, "sys is listed one by one");
+  for (const loose of ["-A", "--allow-all", "--allow-run", "--allow-import", "--no-prompt"]) {
+    assert.ok(!tasks["qpq"].command.split(" ").includes(loose), loose);
+  }
 });
 
 Deno.test("the container's layout runs unprivileged in a read-only root, is healthy, and stops", {
