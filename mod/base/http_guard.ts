@@ -26,7 +26,9 @@ export interface Refusal {
  * container's) and `names` are ours: a site on the internet can have none of them.
  */
 export function refuseForeign(request: Request, names: readonly string[]): Refusal | null {
-  const { host, hostname } = new URL(request.url);
+  const url = URL.parse(request.url);
+  if (!url) return { status: 400, text: "the request's path or Host is malformed" };
+  const { host, hostname } = url;
   if (!isOurs(hostname.toLowerCase().replace(/\.$/, ""), names)) {
     return { status: 421, text: `this server is not called ${hostname.slice(0, 253)}` };
   }

@@ -153,6 +153,7 @@ export class Delivery implements Disposable {
         if (!result.replayed) {
           this.#metrics.enqueueTotal.inc();
           this.#metrics.enqueueBytesTotal.inc(bytes);
+          if (result.recipients.includes("queueFull")) this.#metrics.rateLimitHit("queue");
         }
         return { ...result, ttlMs: result.expiresAt - result.acceptedAt };
       case "wrongEpoch":
@@ -160,10 +161,12 @@ export class Delivery implements Disposable {
           currentEpoch: result.currentEpoch,
         });
       case "quotaExceeded":
+        this.#metrics.rateLimitHit("senderBytesPerDay");
         throw new QpqError("quotaExceeded", "Cannot enqueue as the sender's daily bytes are used up", {
           retryAfterMs: result.retryAfterMs,
         });
       case "guardLimit":
+        this.#metrics.rateLimitHit("guardsPerDay");
         throw new QpqError("rateLimited", "Cannot guard another new group today", {
           retryAfterMs: 3_600_000,
         });

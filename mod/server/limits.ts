@@ -22,7 +22,10 @@ const LOG_WINDOW_MS = 60_000;
 /** Beyond the account-wide bucket a login is slowed down by this much, and never refused. */
 const SLOW_LOGIN_MS = 1_500;
 
-/** Every limit by name: label values of `qpq_rate_limit_hits_total`. */
+/**
+ * Every limit by name: label values of `qpq_rate_limit_hits_total`. The last three are kept in mod/delivery: messages
+ * refused for somebody's full queue or used-up share of it, a sender's bytes a day, its new guarded groups a day.
+ */
 export const LIMIT_NAMES = [
   "connections",
   "connectionsPerAddress",
@@ -38,12 +41,18 @@ export const LIMIT_NAMES = [
   "claimRate",
   "claimBudgetTarget",
   "claimBudgetClaimer",
+  "queue",
+  "senderBytesPerDay",
+  "guardsPerDay",
 ] as const;
 
 /** Name of a limit. */
 export type LimitName = (typeof LIMIT_NAMES)[number];
 
-type BucketName = Exclude<LimitName, "connections" | "connectionsPerAddress">;
+type BucketName = Exclude<
+  LimitName,
+  "connections" | "connectionsPerAddress" | "queue" | "senderBytesPerDay" | "guardsPerDay"
+>;
 
 /** The server's limits. */
 export class Limits {

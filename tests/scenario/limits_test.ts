@@ -9,7 +9,7 @@ import { MLS_SUITE_X25519 } from "../../mod/base/mls_suites.ts";
 import { createKeyPackages } from "../../mod/client/mls_key_packages.ts";
 import { login, makeDevice, register } from "../../mod/client/session.ts";
 import { CLOSE_CODES } from "../../mod/protocol/close_codes.ts";
-import { ErrorResponseSchema } from "../../mod/protocol/qpq_pb.ts";
+import { ErrorResponseSchema, RecipientStatus } from "../../mod/protocol/qpq_pb.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { RawStream, requestFrame } from "../support/raw_stream.ts";
 import { connectTo, newAccount, newDevice, PASSWORD, type TestClient } from "../support/test_client.ts";
@@ -247,5 +247,25 @@ Deno.test("a sender's daily bytes are bounded, with the time to come back", asyn
   const refusal = await again.then(() => assert.fail("it was accepted"), (error) => error);
   assert.equal(refusal.code, "quotaExceeded");
   assert.ok(refusal.details.retryAfterMs > 0 && refusal.details.retryAfterMs <= 86_400_000);
+  assert.deepEqual(await hits(server), { total: 1, senderBytesPerDay: 1 });
   await alice.enqueue([alice.deviceId], { payload: utf8("small") });
+});
+
+Deno.test("a hostile sender fills its share of a queue and no more, is seen, and keeps nobody out", async () => {
+  await using server = await startTestServer({ flags: { "limits-queue-depth-max": "40" } });
+  await using alice = await newAccount(server, "alice");
+  await using bob = await newAccount(server, "bob");
+  await using mallory = await newAccount(server, "mallory");
+  const statuses: RecipientStatus[] = [];
+  for (let i = 0; i < 15; i++) {
+    statuses.push(...(await mallory.enqueue([bob.deviceId], { payload: utf8("spam") })).statuses);
+  }
+  const { OK, QUEUE_FULL, BLOCKED } = RecipientStatus;
+  assert.deepEqual(statuses, [...new Array(10).fill(OK), ...new Array(5).fill(QUEUE_FULL)]);
+  assert.deepEqual(await hits(server), { total: 5, queue: 5 });
+  const send = async (from: TestClient) =>
+    (await from.enqueue([bob.deviceId], { payload: utf8("hello") })).statuses;
+  assert.deepEqual(await send(alice), [OK]);
+  await bob.connection.call("block", { accountId: mallory.accountId });
+  assert.deepEqual(await send(mallory), [BLOCKED]);
 });
