@@ -35,6 +35,7 @@ const PAGES: Readonly<Record<string, PageRun>> = {
   },
   "ops/backup-restore.md": { machineFor: "page", server: "running" },
   "ops/configuration.md": { machineFor: "page", server: "running" },
+  "ops/guarantees.md": { machineFor: "page", server: "stopped" },
   "ops/incident-response.md": { machineFor: "section", server: "running" },
   "ops/key-rotation.md": { machineFor: "section", server: "running" },
   "ops/monitoring.md": { machineFor: "page", server: "running" },
