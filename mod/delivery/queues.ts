@@ -276,6 +276,8 @@ export class Delivery implements Disposable {
       request.gone.removeEventListener("abort", onGone);
       if (this.#subscriptions.get(caller.deviceId) === subscription) {
         this.#subscriptions.delete(caller.deviceId);
+        // What it was told of instead of them may never have arrived.
+        this.waiters.wake([caller.deviceId]);
       }
     }
   }

@@ -188,3 +188,27 @@ Deno.test("a subscriber is told before parked waits, and takes over from an olde
   await newer;
   assert.deepEqual([pushed, world.delivery.subscriptionCount], [[1], 0]);
 });
+
+Deno.test("fetchWait() gets what a subscriber was told of that went away", async () => {
+  await using world = await DeliveryWorld.open();
+  const bob = await world.caller("bob");
+  const gone = new AbortController();
+  const pushed = Promise.withResolvers<void>();
+  const push = () => Promise.resolve(pushed.resolve());
+  const subscribed = world.delivery.subscribe(bob, { after: 0, creditBytes: 1000, gone: gone.signal, push });
+  const looked = Promise.withResolvers<void>();
+  const wait = world.delivery.fetchWait(bob, {
+    window: { after: 0, entriesMax: 0, bytesMax: 0 },
+    timeoutMs: 60_000,
+    cancelled: new AbortController().signal,
+    turn: { take: () => Promise.resolve(), giveBack: looked.resolve },
+  });
+  await looked.promise; // nothing is there, and it waits
+  await world.delivery.enqueue(bob, world.request([bob.deviceId]));
+  await pushed.promise; // into a connection that nobody reads any more
+  gone.abort();
+  await subscribed;
+  const late = world.clock.advance(60_000);
+  assert.deepEqual((await wait).entries.map(({ seq }) => seq), [1]);
+  await late;
+});
