@@ -367,7 +367,7 @@ export class Client implements AsyncDisposable {
     await this.#chores.run();
   }
 
-  /** Ends the connection and lets go of the state folder. */
+  /** Ends the connection and a {@link receive} that follows, and lets go of the state folder. */
   async close(): Promise<void> {
     await this.#uplink.close();
     await this.#state.close();

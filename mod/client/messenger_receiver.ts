@@ -64,7 +64,8 @@ export class Receiver {
   /** Events in order. Only one iteration at a time. */
   async *receive(options: ReceiveOptions = {}): AsyncGenerator<ClientEvent, void, void> {
     const stop = new AbortController();
-    const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
+    const { closing } = this.#uplink;
+    const signal = AbortSignal.any([stop.signal, closing, ...(options.signal ? [options.signal] : [])]);
     if (!options.follow) {
       await this.catchUp();
       yield* this.#shown(signal);

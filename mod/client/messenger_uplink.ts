@@ -89,6 +89,11 @@ export class Uplink {
     return this.#link?.connection.isOpen ? this.#link : null;
   }
 
+  /** Aborts at {@link close}. */
+  get closing(): AbortSignal {
+    return this.#ending.signal;
+  }
+
   /** A verified connection, logged in when there is a session. */
   link(): Promise<ServerLink> {
     if (this.current) return Promise.resolve(this.current);

@@ -110,3 +110,15 @@ Deno.test("receive() tells of a connection that is lost with an Ack at once, and
   const cursor = await server.server.context.store.cursor(bob.whoami()!.deviceId);
   assert.ok(cursor!.ackedThrough > 0);
 });
+
+Deno.test("close() ends a receive() that follows", async () => {
+  await using folder = await tempFolder();
+  await using server = await startTestServer();
+  const alice = await openClient(server, join(folder.path, "alice"));
+  await alice.register({ userName: "alice", password: PASSWORD });
+  const connected = Promise.withResolvers<void>();
+  const next = alice.receive({ follow: true, onConnection: () => connected.resolve() }).next();
+  await connected.promise;
+  await alice.close();
+  assert.equal((await next).done, true);
+});
