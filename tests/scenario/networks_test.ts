@@ -206,7 +206,9 @@ async function healsAfter(world: World, outlasted: (follower: Follower) => Promi
   await sending;
   await alice.send("bob", "after it");
   assert.deepEqual(await follower.got(3), ["before", "into the cut", "after it"]);
-  assert.deepEqual(follower.connections, ["connected", "lost", "connected"]);
+  assert.equal(follower.connections[0], "connected");
+  assert.equal(follower.connections.at(-1), "connected");
+  assert.ok(follower.connections.includes("lost"));
   await follower.end();
 }
 

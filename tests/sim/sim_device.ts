@@ -70,12 +70,13 @@ export class SimDevice {
     return this.uplink.deviceId;
   }
 
-  /** Does so many things, one after another or two at a time. */
+  /** Does so many things, one after another or two at a time; before, it gives others KeyPackages to claim. */
   async live(actions: number): Promise<void> {
+    await this.#act("upload");
     for (let done = 0; done < actions;) {
       await delay(this.#world.clock, this.#random.wait(this.#world.pauseMs));
       const atOnce = this.#random.chance(0.3) ? 2 : 1;
-      await Promise.all(Array.from({ length: atOnce }, () => this.#act()));
+      await Promise.all(Array.from({ length: atOnce }, () => this.#act(this.#random.weighted(ACTIONS))));
       done += atOnce;
     }
   }
@@ -95,8 +96,7 @@ export class SimDevice {
     }
   }
 
-  async #act(): Promise<void> {
-    const action = this.#random.weighted(ACTIONS);
+  async #act(action: keyof typeof ACTIONS): Promise<void> {
     try {
       await this.#do(action);
     } catch (error) {
@@ -263,8 +263,10 @@ export class SimDevice {
 
   async #claim(): Promise<void> {
     const { model, accounts } = this.#world;
-    const { userName } = this.#random.pick(accounts.filter((account) => account !== this.uplink.account));
-    if (this.#random.chance(0.5)) await this.#world.rendezvous();
+    const others = accounts.filter((account) => account !== this.uplink.account);
+    const together = this.#random.chance(0.6);
+    if (together) await this.#world.rendezvous();
+    const { userName } = together ? others[0]! : this.#random.pick(others);
     const begun = model.place();
     const claims = Array.from({ length: this.#random.int(1, 2) }, async () => {
       const request = { userName, suite: MLS_SUITE_X25519 };

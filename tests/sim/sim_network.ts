@@ -14,6 +14,8 @@ import type { SimRandom } from "./sim_random.ts";
 
 /** What goes wrong. */
 export interface NetworkFaults {
+  /** How long chunks take that are not late, at most. */
+  readonly delayMsMax: number;
   /** Share of chunks with which the connection is lost. */
   readonly loss: number;
   /** Share of chunks that take up to {@link LATE_MS_MAX}. */
@@ -25,7 +27,6 @@ export interface Acceptor {
   accept(connection: Connection): void;
 }
 
-const DELAY_MS_MAX = 40;
 const LATE_MS_MAX = 8_000;
 /** A side that hears nothing more notices within this time. */
 const NOTICE_MS_MAX = 15_000;
@@ -36,7 +37,7 @@ const NO_REASON: CloseReason = { code: 0, reason: "", by: "transport" };
 
 /** The network between clients and one server. */
 export class SimNetwork {
-  faults: NetworkFaults = { loss: 0, late: 0 };
+  faults: NetworkFaults = { delayMsMax: 40, loss: 0, late: 0 };
   /** Who answers; null: nobody. */
   server: Acceptor | null = null;
   readonly #clock: Clock;
@@ -75,7 +76,7 @@ export class SimNetwork {
   /** How long a chunk takes now. */
   delayMs(): number {
     const late = this.#random.chance(this.faults.late);
-    return this.#random.int(1, late ? LATE_MS_MAX : DELAY_MS_MAX);
+    return this.#random.int(1, late ? LATE_MS_MAX : this.faults.delayMsMax);
   }
 
   ended(link: Link): void {

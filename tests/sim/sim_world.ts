@@ -137,6 +137,7 @@ export class SimWorld {
     const random = this.#random;
     this.pauseMs = random.pick([300, 3_000, 3_000, 10_000, 60_000, 200_000]);
     this.network.faults = {
+      delayMsMax: random.pick([2, 40]), // on a fast network more happens at the same moment
       loss: random.pick([0, 0.005, 0.03]),
       late: random.pick([0, 0.02, 0.1]),
     };
@@ -147,7 +148,7 @@ export class SimWorld {
     const trouble = this.#makeTrouble();
     await Promise.all(this.devices.map((device) => device.live(random.int(ACTIONS_MIN, ACTIONS_MAX))));
     this.#calm = true;
-    this.network.faults = { loss: 0, late: 0 };
+    this.network.faults = { delayMsMax: 40, loss: 0, late: 0 };
     this.disk.faults = { failing: 0, slow: 0 };
     await trouble;
     await this.#booting;

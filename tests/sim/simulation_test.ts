@@ -8,7 +8,7 @@ import { simSurroundings } from "./sim_server.ts";
 /** More by hand: deno task sim --seeds N --seed S. */
 const SEEDS = 1_000;
 /** A planted bug has to be found within so many. */
-const SEEDS_FOR_A_BUG = 200;
+const SEEDS_FOR_A_BUG = 300;
 
 await using folder = await tempFolder();
 const surroundings = await simSurroundings(folder.path);
