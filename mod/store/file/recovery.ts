@@ -131,7 +131,7 @@ async function replay(
   checkReferences(state, opening);
   state.loaded();
   const file = await files.disk.open(segment.path, "write");
-  if (cut) await cutTail(file, segment.path, cut);
+  await settle(file, files, { path: segment.path, cut });
   const journal = {
     segments: opening.segments,
     file,
@@ -143,22 +143,28 @@ async function replay(
   return { state, journal: new Journal(files, journal) };
 }
 
-async function cutTail(
+/**
+ * Cuts an incomplete tail off, and makes durable what is there. A process that was killed may not have synced its last
+ * batch, or the name of the segment: answers that rest on them must not be lost with the power.
+ */
+async function settle(
   file: DiskFile,
-  path: string,
-  { from, to }: { from: number; to: number },
+  { disk, folder }: Opening["files"],
+  { path, cut }: { path: string; cut: { from: number; to: number } | undefined },
 ): Promise<void> {
   try {
-    await file.truncate(from);
+    if (cut) await file.truncate(cut.from);
     await file.sync();
+    await disk.syncFolder(folder);
   } catch (error) {
     file.close();
     throw error;
   }
+  if (!cut) return;
   log.warn("cut {bytes} bytes off {path} at {offset}: the last write before the stop was incomplete", {
-    bytes: to - from,
+    bytes: cut.to - cut.from,
     path,
-    offset: from,
+    offset: cut.from,
   });
 }
 

@@ -275,3 +275,17 @@ Deno.test("making a store on a full disk is diskFull and leaves nothing that loo
   equal(folder.names(), []);
   equal(await problemIn(folder), "none");
 });
+
+Deno.test("opening makes durable what a process that was killed had not synced", async () => {
+  await using folder = new TempFolder();
+  await (await folder.open()).close();
+  const disk = new HookedDisk();
+  const calls: string[] = [];
+  disk.before = (call, path) => {
+    if (call !== "read" && call !== "list") calls.push(`${call} ${path.replace(/.*\//, "")}`);
+  };
+  await using store = await folder.open({ disk });
+  // Its last batch, and the name that a rename gave it: what is answered from them must survive a power cut.
+  equal(calls.slice(-2), [`sync ${SEGMENT}`, "syncFolder journal"]);
+  equal((await store.counts()).queueEntries, 0);
+});
