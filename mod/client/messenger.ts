@@ -312,8 +312,9 @@ export class Client implements AsyncDisposable {
 
   /**
    * Sends a text to a group (name or id) or a user (`@name` when a group has the same name). Resolves when
-   * the server has it on disk. When the connection fails the message stays in the outbox and goes out with
-   * the next request.
+   * the server has it on disk. Before it is encrypted this client hears what has changed: when the server
+   * cannot be reached for that, nothing is kept. When the connection fails after that, the message stays in
+   * the outbox ({@link unsent}) and goes out with the next request.
    */
   send(target: string, text: string): Promise<Sent> {
     return this.#sender.send(target, text);

@@ -39,7 +39,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   },
   {
     name: "forgets message ids",
-    found: /accepted twice|is there twice/,
+    found: /accepted twice|is there twice|under the id of/,
     inStore: (store) =>
       patched(store, {
         enqueue: (message) => store.enqueue({ ...message, messageId: randomId<MessageId>() }),
@@ -91,7 +91,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   },
   {
     name: "answers a Fetch with what another device got",
-    found: /was not for it/,
+    found: /was not for it|which it has seen/,
     inStore: (store) => {
       const found = new Map<number, Awaited<ReturnType<Store["fetchAfter"]>>>();
       return patched(store, {

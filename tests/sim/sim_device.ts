@@ -87,6 +87,7 @@ export class SimDevice {
     try {
       await this.uplink.trying(async () => {
         while (!await this.queue.fetch("all"));
+        await this.queue.fetchAgain();
       });
       await this.uplink.trying((link) => this.queue.ack(link));
       await this.uplink.disconnect();

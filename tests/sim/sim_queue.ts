@@ -23,11 +23,14 @@ export class SimQueue {
   readonly #uplink: SimUplink;
   #last: Position | null = null;
   #receiving = false;
+  /** Some rarely acknowledge: their queues become full. */
+  readonly #ackShare: number;
 
   constructor(world: SimWorld, options: { uplink: SimUplink; random: SimRandom }) {
     this.#world = world;
     this.#uplink = options.uplink;
     this.#random = options.random;
+    this.#ackShare = this.#random.pick([0.7, 0.7, 0.05]);
   }
 
   /** A device that takes the place of a revoked one begins anew. */
@@ -45,8 +48,8 @@ export class SimQueue {
       await this.#uplink.trying(async () =>
         void await this.fetch(this.#random.chance(0.3) ? "wait" : "next")
       );
-      if (this.#random.chance(0.2)) await this.#uplink.trying(() => this.#fetchAgain());
-      if (this.#random.chance(0.7)) await this.#uplink.trying((link) => this.ack(link));
+      if (this.#random.chance(0.2)) await this.#uplink.trying(() => this.fetchAgain());
+      if (this.#random.chance(this.#ackShare)) await this.#uplink.trying((link) => this.ack(link));
     } finally {
       this.#receiving = false;
     }
@@ -70,7 +73,7 @@ export class SimQueue {
   }
 
   /** What was not acknowledged comes again. */
-  async #fetchAgain(): Promise<void> {
+  async fetchAgain(): Promise<void> {
     const { model } = this.#world;
     const link = await this.#uplink.connected();
     const device = this.#uplink.deviceId;
