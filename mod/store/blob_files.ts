@@ -28,6 +28,8 @@ export class BlobFiles {
   readonly #root: string;
   readonly #disk: Disk;
   readonly #mutex = new KeyedMutex();
+  /** Folders whose names are on disk, whoever made them. */
+  readonly #durableFolders = new Set<string>();
   /** Backups under way: each needs the blobs that its copy of the store refers to. */
   #keepers = 0;
 
@@ -47,6 +49,7 @@ export class BlobFiles {
         if (!(await Deno.lstat(folder)).isDirectory) throw new Error("it is no folder, or a symbolic link");
       }
       for (const name of await disk.list(temporary) ?? []) await disk.remove(join(temporary, name));
+      for (const folder of [dataDir, root]) await disk.syncFolder(folder);
     } catch (cause) {
       throw new StoreOpenError(
         isDiskFull(cause) ? "diskFull" : "failed",
@@ -64,7 +67,7 @@ export class BlobFiles {
   async begin(): Promise<BlobWriter> {
     const path = join(this.#root, TEMPORARY, randomId());
     return new BlobWriter(
-      { root: this.#root, path, disk: this.#disk },
+      { root: this.#root, path, disk: this.#disk, durableFolders: this.#durableFolders },
       await storing(() => this.#disk.open(path, "create")),
     );
   }
@@ -157,9 +160,17 @@ export class BlobFiles {
   }
 }
 
+/** Where an upload is written, and where it goes. */
+interface WriterPlace {
+  readonly root: string;
+  readonly path: string;
+  readonly disk: Disk;
+  readonly durableFolders: Set<string>;
+}
+
 /** One upload. Ends with publish() or abort(). */
 export class BlobWriter {
-  readonly #place: { readonly root: string; readonly path: string; readonly disk: Disk };
+  readonly #place: WriterPlace;
   readonly #file: DiskFile;
   readonly #digest = createHash("sha256");
   #waiting: Uint8Array[] = [];
@@ -167,7 +178,7 @@ export class BlobWriter {
   #writtenBytes = 0;
   #open = true;
 
-  constructor(place: { root: string; path: string; disk: Disk }, file: DiskFile) {
+  constructor(place: WriterPlace, file: DiskFile) {
     this.#place = place;
     this.#file = file;
   }
@@ -196,13 +207,12 @@ export class BlobWriter {
 
   /** After finish(), inside exclusive(): puts the file under its name, durably. Replaces an equal one. */
   async publish(hash: BlobHash): Promise<void> {
-    const { root, path, disk } = this.#place;
+    const { root, path, disk, durableFolders } = this.#place;
     const folder = join(root, hash.slice(0, 2));
     await storing(async () => {
-      if (await disk.list(folder) === null) {
-        await disk.makeFolder(folder);
-        await disk.syncFolder(root);
-      }
+      await disk.makeFolder(folder);
+      if (!durableFolders.has(folder)) await disk.syncFolder(root);
+      durableFolders.add(folder);
       if (!(await Deno.lstat(folder)).isDirectory) {
         throw new Error(`${folder} is no folder, or a symbolic link`);
       }

@@ -104,7 +104,6 @@ export async function settleSwap(dataDir: string, base: StoreBase): Promise<void
   const completed = join(dataDir, `${base}.rekeyed`);
   if (!await exists(current) && await exists(completed)) {
     await Deno.rename(completed, current);
-    await syncFolder(dataDir);
     log.warn("the store's change of key was interrupted and is now complete; it opens with the new key", {
       path: current,
     });
@@ -114,6 +113,8 @@ export async function settleSwap(dataDir: string, base: StoreBase): Promise<void
     if (await isSameFile(old, current)) await Deno.remove(old);
     else log.warn("an old store is kept under its old key; remove it when it is not needed", { path: old });
   }
+  // Also what a process did that was killed before its own sync: what is written from now on relies on it.
+  await syncFolder(dataDir);
 }
 
 /** A crash between link and rename leaves two names of one file. */

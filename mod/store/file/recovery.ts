@@ -4,7 +4,7 @@
  * is changed. Snapshot N holds everything before segment N, and perhaps some of what follows, which replaying
  * repeats: rows are written as they are, so that is the same.
  */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { logger } from "../../base/log.ts";
 import { type OpenOptions, StoreOpenError } from "../store.ts";
 import { findBrokenReference, loadChanges, loadRow } from "./batch.ts";
@@ -51,7 +51,10 @@ export async function openJournal(
   }
   const opening = await readHeaders(disk, found, { keys: options.keys, limits, folder });
   const { state, start, snapshotBytes } = await loadSnapshot(opening, found);
-  return await replay(opening, { state, start, snapshotBytes });
+  const opened = await replay(opening, { state, start, snapshotBytes });
+  // A process that was killed may not have come to it, and batches are to be as durable as the names that lead there.
+  for (const path of [folder, dirname(folder)]) await disk.syncFolder(path);
+  return opened;
 }
 
 interface Loaded {
