@@ -50,11 +50,10 @@ export async function openJournal(
     found = await findFiles(disk, folder);
   }
   const opening = await readHeaders(disk, found, { keys: options.keys, limits, folder });
-  const { state, start, snapshotBytes } = await loadSnapshot(opening, found);
-  const opened = await replay(opening, { state, start, snapshotBytes });
   // A process that was killed may not have come to it, and batches are to be as durable as the names that lead there.
-  for (const path of [folder, dirname(folder)]) await disk.syncFolder(path);
-  return opened;
+  await disk.syncFolder(dirname(folder));
+  const { state, start, snapshotBytes } = await loadSnapshot(opening, found);
+  return await replay(opening, { state, start, snapshotBytes });
 }
 
 interface Loaded {
