@@ -1,7 +1,7 @@
 /** The client library over networks that are bad, cut, or change its address: each message once, and in order. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { type Client, ConnectError, ConnectionLostError } from "../../mod/client/mod.ts";
+import { CallTimeoutError, type Client, ConnectError, ConnectionLostError } from "../../mod/client/mod.ts";
 import { type TempFolder, tempFolder } from "../support/temp_folder.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
 import { openClient, PASSWORD, texts } from "../support/test_user.ts";
@@ -223,7 +223,10 @@ async function sendOnce(client: Client, text: string): Promise<void> {
     try {
       return void await send();
     } catch (error) {
-      if (!(error instanceof ConnectError || error instanceof ConnectionLostError)) throw error;
+      const isUnreachable = [ConnectError, ConnectionLostError, CallTimeoutError].some((kind) =>
+        error instanceof kind
+      );
+      if (!isUnreachable) throw error;
       if (client.unsent > 0) send = () => client.upkeep();
     }
   }

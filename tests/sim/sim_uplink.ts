@@ -232,6 +232,9 @@ export class SimUplink {
     } catch (error) {
       if (!(error instanceof QpqError)) throw error;
       if (error.code === "loginFailed") return this.#loginRefused(password, begunAt);
+      if (error.code === "sessionExpired") { // ended by another device at the same moment
+        throw new ConnectError("failed", "The session has ended", { cause: error });
+      }
       if (error.code === "deviceConflict") { // revoked by another device, which has not been heard
         this.#beginAnew();
         throw new ConnectError("failed", "The device was revoked");
