@@ -2,20 +2,13 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { JsonObject } from "../../mod/admin/control.ts";
-import { makeCa, makeLeaf } from "../../mod/transport/tls.ts";
+import { foreignPair } from "../support/certificates.ts";
 import type { Killing } from "../support/rotate_killed.ts";
 import { tempFolder } from "../support/temp_folder.ts";
 import { connectTo, newAccount, type TestClient } from "../support/test_client.ts";
 import { startTestServer } from "../support/test_server.ts";
 
 const SCRIPT = new URL("../support/rotate_killed.ts", import.meta.url).pathname;
-
-async function foreignPair(): Promise<{ certificatePem: string; privateKeyPem: string; caPem: string }> {
-  const now = Date.now();
-  const ca = await makeCa({ commonName: "An operator's CA", now });
-  const leaf = await makeLeaf({ ca, names: ["localhost", "127.0.0.1"], now });
-  return { ...leaf, caPem: ca.certificatePem };
-}
 
 /** True: it killed itself; false: the operation had no such change. */
 async function runKilled(killing: Killing): Promise<boolean> {

@@ -28,3 +28,13 @@ async function make(): Promise<TestCertificates> {
     otherCa: await makeCa({ commonName: "Other CA", now }),
   };
 }
+
+/** A certificate, its key and its CA as an operator brings them. */
+export async function foreignPair(): Promise<
+  { certificatePem: string; privateKeyPem: string; caPem: string }
+> {
+  const now = Date.now();
+  const ca = await makeCa({ commonName: "An operator's CA", now });
+  const leaf = await makeLeaf({ ca, names: ["localhost", "127.0.0.1"], now });
+  return { ...leaf, caPem: ca.certificatePem };
+}

@@ -88,8 +88,7 @@ export class ServerProcess implements Reachable, AsyncDisposable {
     });
     listening.promise.catch(() => {});
     const accessToken = (await Deno.readTextFile(join(dataDir, "secrets", "auth-token"))).split("\n")[0]!;
-    const pem = await Deno.readTextFile(join(dataDir, "tls", "server.pem"));
-    const fingerprint = fingerprintText(inspectCertificate(pem).leafSha256);
+    const fingerprint = await fingerprintIn(dataDir);
     return new ServerProcess(child, port, dataDir, accessToken, fingerprint, { lines, ended });
   }
 
@@ -113,6 +112,12 @@ export class ServerProcess implements Reachable, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.end("SIGKILL");
   }
+}
+
+/** Fingerprint of the certificate in a data folder, which a rotation may have changed. */
+export async function fingerprintIn(dataDir: string): Promise<string> {
+  const pem = await Deno.readTextFile(join(dataDir, "tls", "server.pem"));
+  return fingerprintText(inspectCertificate(pem).leafSha256);
 }
 
 async function readLines(stream: ReadableStream<Uint8Array>, onLine: (line: string) => void): Promise<void> {

@@ -28,17 +28,22 @@ export const PASSWORD = "correct horse battery staple";
 /** A link, and the transport under it. */
 export type TestLink = ServerLink & { readonly transport: Connection };
 
-/** A connection that said Hello; with the access token unless told otherwise. */
+/** A connection that said Hello; with the access token unless told otherwise. The signal ends it at any time. */
 export async function connectTo(
   server: Reachable,
-  options: { accessToken?: string } = {},
+  options: { accessToken?: string; signal?: AbortSignal } = {},
 ): Promise<TestLink> {
   let transport: Connection;
+  const { signal } = options;
   const link = await connectServer({
     server: { hostname: server.hostname, port: server.port },
     choice: { fingerprint: parseFingerprint(server.fingerprint)! },
     accessToken: options.accessToken ?? server.accessToken,
-    connect: async (to) => transport = await connect(to),
+    connect: async (to) => {
+      transport = await connect({ ...to, ...(signal ? { signal } : {}) });
+      signal?.addEventListener("abort", () => transport.close(0, "given up"));
+      return transport;
+    },
   });
   return { ...link, transport: transport! };
 }
