@@ -179,10 +179,10 @@ export class Blobs {
   ): Promise<{ size: number; length: number; body: AsyncIterable<Uint8Array> }> {
     const { hash, offset } = range;
     // Together, so that a delete between the two does not look like damage.
-    const { blob, fileBytes } = await this.#files.exclusive(hash, async () => ({
-      blob: await this.#store.findBlob(hash, this.#clock.now()),
-      fileBytes: await this.#files.size(hash),
-    }));
+    const { blob, sound } = await this.#files.exclusive(hash, async () => {
+      const blob = await this.#store.findBlob(hash, this.#clock.now());
+      return { blob, sound: blob !== null && await this.#files.isSound(hash) };
+    });
     if (!blob) throw new QpqError("blobNotFound", `Cannot get blob ${shortId(hash)} as nobody refers to it`);
     const length = range.length || Math.max(0, blob.bytes - offset);
     if (offset + length > blob.bytes) {
@@ -191,7 +191,7 @@ export class Blobs {
         `Cannot get ${length} bytes from ${offset} of a blob of ${blob.bytes}`,
       );
     }
-    if (fileBytes !== blob.bytes) {
+    if (!sound) {
       log.error("the file of blob {hash} is missing or damaged", { hash: shortId(hash) });
       throw new QpqError(
         "blobNotFound",

@@ -13,21 +13,24 @@ import { concat } from "../base/bytes.ts";
 import { messageOf, QpqError } from "../base/errors.ts";
 import { type BlobHash, randomId } from "../base/ids.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
+import { logger } from "../base/log.ts";
+import { CHUNK_BYTES, type ChunkDigests, KnownDigests, learnDigests } from "./blob_digests.ts";
 import { type Disk, type DiskFile, isDiskFull, realDisk } from "./file/disk.ts";
 import { StoreOpenError } from "./store.ts";
+
+const log = logger("store");
 
 const FOLDER = "blobs";
 const TEMPORARY = "tmp";
 /** What the names of deleted files begin with that a backup may still want. */
 const KEPT = "deleted-";
-/** Small chunks are gathered to this before they are written, and reads give chunks of it. */
-const CHUNK_BYTES = 128 * 1024;
 
 /** The files of one data folder. */
 export class BlobFiles {
   readonly #root: string;
   readonly #disk: Disk;
   readonly #mutex = new KeyedMutex();
+  readonly #digests = new KnownDigests();
   /** Folders whose names are on disk, whoever made them. */
   readonly #durableFolders = new Set<string>();
   /** Backups under way: each needs the blobs that its copy of the store refers to. */
@@ -95,30 +98,64 @@ export class BlobFiles {
   }
 
   /**
-   * The bytes from `offset` on, `length` of them, in chunks. The file is opened with the first chunk; once open,
-   * deleting the blob does not disturb it. Throws QpqError `blobNotFound` when it is missing or shorter.
+   * Is the file there, and what its name says? Reads all of it unless it is known; what {@link read} finds later is an
+   * error there. Damage is logged with the path.
+   */
+  async isSound(hash: BlobHash): Promise<boolean> {
+    if (await this.size(hash) === null) return false;
+    if (this.#digests.get(hash)) return true;
+    const file = await storing(() => this.#disk.open(pathOf(this.#root, hash), "read"));
+    try {
+      await this.#digestsOf(hash, file);
+      return true;
+    } catch (error) {
+      if (error instanceof QpqError && error.code === "blobNotFound") return false;
+      throw error;
+    } finally {
+      file.close();
+    }
+  }
+
+  /**
+   * The bytes from `offset` on, `length` of them, in chunks, each compared with what was right when the blob was read
+   * whole. The file is opened with the first chunk; once open, deleting the blob does not disturb it. Throws QpqError
+   * `blobNotFound` when it is missing, shorter or damaged, in the middle before the first chunk that is.
    */
   async *read(hash: BlobHash, offset: number, length: number): AsyncGenerator<Bytes> {
     const size = await this.size(hash);
-    if (size === null || size < offset + length) {
-      throw new QpqError(
-        "blobNotFound",
-        `Cannot read blob ${hash} to byte ${offset + length}: it has ${size ?? "none"}`,
-      );
+    const end = offset + length;
+    if (size === null || size < end) {
+      throw new QpqError("blobNotFound", `Cannot read blob ${hash} to byte ${end}: it has ${size ?? "none"}`);
     }
     const file = await storing(() => this.#disk.open(pathOf(this.#root, hash), "read"));
     try {
-      for (let done = 0; done < length;) {
-        const chunk = await storing(() => file.read(offset + done, Math.min(CHUNK_BYTES, length - done)));
-        if (chunk.length === 0) {
-          throw new QpqError("blobNotFound", `Cannot read blob ${hash} as it was cut off`);
-        }
-        done += chunk.length;
-        yield chunk;
+      const digests = await this.#digestsOf(hash, file);
+      for (let at = offset; at < end;) {
+        const start = at - at % CHUNK_BYTES;
+        const chunk = await storing(() => file.read(start, CHUNK_BYTES));
+        if (!digests.fits(chunk, start / CHUNK_BYTES)) throw this.#damaged(hash);
+        yield chunk.subarray(at - start, end - start);
+        at = start + CHUNK_BYTES;
       }
     } finally {
       file.close();
     }
+  }
+
+  async #digestsOf(hash: BlobHash, file: DiskFile): Promise<ChunkDigests> {
+    const known = this.#digests.get(hash);
+    if (known) return known;
+    const learnt = await learnDigests(hash, chunksOf(file));
+    if (!learnt) throw this.#damaged(hash);
+    this.#digests.set(hash, learnt);
+    return learnt;
+  }
+
+  #damaged(hash: BlobHash): QpqError {
+    const path = pathOf(this.#root, hash);
+    log.error("the file of a blob is damaged and not served: {path}", { path });
+    this.#digests.delete(hash);
+    return new QpqError("blobNotFound", `Cannot read ${path} as it is damaged: restore it from a backup`);
   }
 
   /** Removes the file. Idempotent. */
@@ -157,6 +194,15 @@ export class BlobFiles {
         if (/^[0-9a-f]{62}$/.test(name)) yield `${folder}${name}` as BlobHash;
       }
     }
+  }
+}
+
+/** A whole file, in chunks. */
+async function* chunksOf(file: DiskFile): AsyncGenerator<Bytes> {
+  for (let at = 0;; at += CHUNK_BYTES) {
+    const chunk = await storing(() => file.read(at, CHUNK_BYTES));
+    if (chunk.length > 0) yield chunk;
+    if (chunk.length < CHUNK_BYTES) return;
   }
 }
 

@@ -4,6 +4,7 @@ import { concat, hex, sha256, utf8 } from "../../../mod/base/bytes.ts";
 import type { BlobHash } from "../../../mod/base/ids.ts";
 import { BlobFiles } from "../../../mod/store/blob_files.ts";
 import { SmallDisk } from "../../support/faulty_disk.ts";
+import { prng } from "../../support/prng.ts";
 import { rejectsWith } from "../../support/rejects.ts";
 import { tempFolder } from "../../support/temp_folder.ts";
 
@@ -137,6 +138,44 @@ Deno.test("delete() is idempotent, and does not disturb who reads", async () => 
   await files.delete(hash);
   assert.equal(await files.size(hash), null);
   await rejectsWith(readAll(files, hash, 0, 1), "blobNotFound");
+});
+
+Deno.test("no flipped bit is ever served, be the blob known or not; nor are bytes before it in its chunk", async () => {
+  await using folder = await tempFolder();
+  const known = await BlobFiles.open(folder.path);
+  const hash = await store(known, LARGE);
+  assert.deepEqual(await readAll(known, hash, 0, LARGE.length), LARGE);
+  const path = join(folder.path, "blobs", hash.slice(0, 2), hash.slice(2));
+  const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
+  const random = prng(seed);
+  for (let flip = 0; flip < 40; flip++) {
+    const at = Math.floor(random() * LARGE.length);
+    const damaged = LARGE.slice();
+    damaged[at]! ^= 1 << Math.floor(random() * 8);
+    await Deno.writeFile(path, damaged);
+    const told = `seed ${seed}, flip ${flip}`;
+    for (const files of [await BlobFiles.open(folder.path), known]) {
+      const got: Uint8Array[] = [];
+      const reading = async () => {
+        for await (const chunk of files.read(hash, 0, LARGE.length)) got.push(chunk);
+      };
+      await rejectsWith(reading(), "blobNotFound");
+      assert.deepEqual(concat(...got), LARGE.subarray(0, concat(...got).length), told);
+      assert.equal(await files.isSound(hash), false, told);
+    }
+    await Deno.writeFile(path, LARGE);
+    assert.deepEqual(await readAll(known, hash, at, 1), LARGE.subarray(at, at + 1), told);
+  }
+});
+
+Deno.test("a damaged blob is sound again when it is put again", async () => {
+  await using folder = await tempFolder();
+  const files = await BlobFiles.open(folder.path);
+  const hash = await store(files, LARGE);
+  await Deno.writeFile(join(folder.path, "blobs", hash.slice(0, 2), hash.slice(2)), LARGE.toReversed());
+  assert.equal(await files.isSound(hash), false);
+  await store(files, LARGE);
+  assert.deepEqual(await readAll(files, hash, 5, 10), LARGE.subarray(5, 15));
 });
 
 Deno.test("a full disk is storeFull, leaves nothing behind, and later there is room again", async () => {
