@@ -135,6 +135,17 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     inStore: (store) => patched(store, { endSession: () => Promise.resolve() }),
   },
   {
+    name: "ends sessions that are in use",
+    found: /cannot be resumed although nothing ended it/,
+    inStore: (store) =>
+      patched(store, {
+        findSession: async (sessionId) => {
+          const session = await store.findSession(sessionId);
+          return session && session.createdAt % 5 === 0 ? { ...session, ended: true } : session;
+        },
+      }),
+  },
+  {
     name: "accepts a replaced access token for ever",
     found: /wrong access token/,
     inTokens: (tokens) => {
