@@ -74,6 +74,8 @@ export interface SessionEnd {
   readonly ids: readonly string[];
   /** Unix ms until which it may still take effect when there was no answer. */
   readonly until: number;
+  /** Place of the answer that it is done. */
+  done: number | null;
 }
 
 /** A request without an answer takes effect within this time, or never. */
@@ -370,11 +372,18 @@ export class Model {
 
   // --- sessions ---------------------------------------------------------------------------------------------
 
-  /** A login was answered with this session. */
-  loggedIn(session: string, of: { device: string; account: string }): void {
+  /** A login that was begun at `begun` was answered with this session; `others` is what it ended itself. */
+  loggedIn(
+    session: string,
+    of: { device: string; account: string; begun: number; others: SessionEnd | null },
+  ): void {
     const now = this.#clock.now();
-    // A request to end it may have been on its way for longer than it has been there.
-    const ending = this.#ends.some(({ which, until }) => now < until && which({ id: session, ...of }));
+    // Another request to end it that was on its way meanwhile may have come after it.
+    const ending = this.#ends.some((end) => {
+      const { which, until, done } = end;
+      const meanwhile = done === null ? now < until : done > of.begun;
+      return end !== of.others && meanwhile && which({ id: session, ...of });
+    });
     this.#sessions.set(session, { ...of, ending, ended: null, usedAt: now });
   }
 
@@ -382,16 +391,15 @@ export class Model {
   ending(which: SessionEnd["which"]): SessionEnd {
     const ids = [...this.#sessions].filter(([id, session]) => which({ id, ...session })).map(([id]) => id);
     for (const id of ids) this.#sessions.get(id)!.ending = true;
-    const end = { which, ids, until: this.#clock.now() + LATEST_MS };
+    const end = { which, ids, until: this.#clock.now() + LATEST_MS, done: null };
     this.#ends.push(end);
     return end;
   }
 
   /** The server said that it is done. */
   ended(end: SessionEnd): void {
-    const place = this.place();
-    this.#ends.splice(this.#ends.indexOf(end), 1);
-    for (const id of end.ids) this.#sessions.get(id)!.ended ??= place;
+    end.done = this.place();
+    for (const id of end.ids) this.#sessions.get(id)!.ended ??= end.done;
   }
 
   /** A Resume that was begun at `begun` worked. */

@@ -34,7 +34,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   },
   {
     name: "renames its files without syncing the folder",
-    found: /damaged|did not come|cannot/,
+    found: /damaged|did not come|cannot|resumed after its end/,
     inDisk: { syncFolder: true },
   },
   {

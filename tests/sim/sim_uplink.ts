@@ -26,6 +26,8 @@ export interface SimAccount {
   passwords: string[];
   /** When a change of the record was last under way. */
   changedAt: number;
+  /** Changes that were begun. */
+  changes: number;
 }
 
 /** What makes a device who it is; a revoked one begins anew. */
@@ -189,7 +191,8 @@ export class SimUplink {
     void this.disconnect();
   }
 
-  async #logIn(hello: { link: ClientConnection; nonce: Bytes; realmId: string }): Promise<void> {
+  /** A login with what may be the password; the session that it gave. */
+  async #logIn(hello: { link: ClientConnection; nonce: Bytes; realmId: string }): Promise<string> {
     const { model, clock } = this.#world;
     const { account } = this;
     const { deviceId, key } = this.identity;
@@ -213,6 +216,7 @@ export class SimUplink {
       ["sign"],
     );
     const bound = concat(utf8("qpq/1 device"), ...content);
+    const begun = model.place();
     const older = model.ending((session) => session.device === deviceId);
     try {
       const login = await hello.link.call("loginFinish", {
@@ -225,10 +229,12 @@ export class SimUplink {
         signature: key.sign(signContent("qpq device", ...content)),
       }, call);
       model.ended(older);
-      this.session = hex(login.sessionId);
-      model.loggedIn(this.session, { device: deviceId, account: account.userName });
+      const own = hex(login.sessionId);
+      this.session = own;
+      model.loggedIn(own, { device: deviceId, account: account.userName, begun, others: older });
       if (!login.deviceSigned) await this.#signDevice(hello.link);
-      if (login.reregister) await this.#changeRecord(hello, password, { renews: true });
+      if (login.reregister) await this.#changeRecord(hello, password, { own, renews: true });
+      return own;
     } catch (error) {
       if (!(error instanceof QpqError)) throw error;
       if (error.code === "loginFailed") return this.#loginRefused(password, begunAt);
@@ -265,7 +271,7 @@ export class SimUplink {
   async #changeRecord(
     hello: { link: ClientConnection; realmId: string },
     password: string,
-    { renews }: { renews: boolean },
+    { own, renews }: { own: string; renews: boolean },
   ): Promise<void> {
     const { clock, model } = this.#world;
     const { account } = this;
@@ -276,19 +282,19 @@ export class SimUplink {
       registrationRequest: client.request,
     }, call);
     const { record } = client.finish(registrationResponse);
+    // Which of two changes at the same time came last is not known.
+    const alone = account.changedAt + LATEST_MS < clock.now();
+    const change = ++account.changes;
     account.changedAt = clock.now();
     if (!account.passwords.includes(password)) account.passwords.push(password);
-    const own = this.session;
-    const others = model.ending((session) =>
-      !renews && session.account === account.userName && session.id !== own
-    );
+    const others = model.ending(({ id, account: of }) => !renews && of === account.userName && id !== own);
     await hello.link.call("changePasswordFinish", {
       handle,
       registrationRecord: record,
       wrappedAccountKey: utf8("wrapped"),
     }, call);
     account.changedAt = clock.now();
-    if (!renews) account.passwords = [password];
+    if (!renews && alone && account.changes === change) account.passwords = [password];
     model.ended(others);
   }
 
@@ -300,9 +306,9 @@ export class SimUplink {
     if (!hello) return;
     const former = this.session;
     try {
-      await this.#logIn(hello);
+      const own = await this.#logIn(hello);
       const password = `password ${model.place()}`;
-      await this.#changeRecord(hello, password, { renews: false });
+      await this.#changeRecord(hello, password, { own, renews: false });
     } catch (error) {
       ignoreTransient(error);
     } finally {

@@ -120,6 +120,7 @@ export class SimWorld {
         key: new SeededKeyPair(keySeed),
         passwords: [password],
         changedAt: -Infinity,
+        changes: 0,
       });
     }
     for (const [index, { userName, name, identity, session }] of template.devices.entries()) {
@@ -127,7 +128,7 @@ export class SimWorld {
       const address = `10.0.${index}.1`;
       const device = { account, name, identity, session, address };
       this.devices.push(new SimDevice(this, { ...device, random: random.fork() }));
-      this.model.loggedIn(session, { device: identity.deviceId, account: userName });
+      this.model.loggedIn(session, { device: identity.deviceId, account: userName, begun: 0, others: null });
     }
   }
 
@@ -340,6 +341,7 @@ export class SimWorld {
         key,
         passwords: [password],
         changedAt: -Infinity,
+        changes: 0,
       },
       name,
       identity,
