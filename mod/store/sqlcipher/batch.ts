@@ -15,6 +15,9 @@ const readVerbs: ReadonlySet<string> = new Set(READ_VERBS);
 /** Errors after which SQLCipher refuses everything on the connection, or may do so. */
 const CONNECTION_LOST = /^SQLITE_(NOTADB|CORRUPT|IOERR|CANTOPEN|READONLY|PROTOCOL)/;
 
+/** Errors that tell of damage in the file. */
+const DAMAGED = /^SQLITE_(NOTADB|CORRUPT)/;
+
 /** What came of a batch. */
 export interface BatchResult {
   readonly outcomes: readonly Outcome[];
@@ -26,6 +29,7 @@ export interface BatchResult {
 export class BatchRunner {
   #reopen: () => Connection;
   #connection: Connection | undefined;
+  readonly #path: string;
   #set: VerbSet;
   /** Called when the connection was given up after an error. */
   onLost: () => void = () => {};
@@ -33,6 +37,7 @@ export class BatchRunner {
   constructor(connection: Connection, reopen: () => Connection) {
     this.#reopen = reopen;
     this.#connection = connection;
+    this.#path = connection.path;
     this.#set = prepareVerbs(connection);
   }
 
@@ -68,7 +73,7 @@ export class BatchRunner {
       return { outcomes, enqueued };
     } catch (error) {
       if (calls.length > 1) return this.#runOneByOne(calls, messages);
-      return { outcomes: [{ failure: failureOf(error) }], enqueued: [] };
+      return { outcomes: [{ failure: failureOf(error, this.#path) }], enqueued: [] };
     }
   }
 
@@ -79,7 +84,7 @@ export class BatchRunner {
         if (readVerbs.has(call.verb)) return this.#read(() => this.#call(call, messages));
         return this.#transaction(enqueued, () => this.#call(call, messages));
       } catch (error) {
-        return { failure: failureOf(error) };
+        return { failure: failureOf(error, this.#path) };
       }
     });
     return { outcomes, enqueued };
@@ -163,10 +168,13 @@ export class BatchRunner {
 }
 
 /** What a verb's error is to the caller. */
-export function failureOf(error: unknown): Failure {
-  const full = sqliteCode(error) === "SQLITE_FULL";
+function failureOf(error: unknown, path: string): Failure {
+  const code = sqliteCode(error) ?? "";
+  const full = code === "SQLITE_FULL";
+  let why = full ? ` as the disk of ${path} is full` : "";
+  if (DAMAGED.test(code)) why = ` as ${path} is damaged: restore the latest backup`;
   return {
     code: full ? "storeFull" : "storeUnavailable",
-    message: `Cannot run the store's verb: ${messageOf(error)}`,
+    message: `Cannot run the store's verb${why}: ${messageOf(error)}`,
   };
 }

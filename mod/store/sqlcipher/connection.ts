@@ -46,7 +46,7 @@ export class Connection {
   #begin: Statement | undefined;
   #commit: Statement | undefined;
 
-  constructor(path: string) {
+  constructor(readonly path: string) {
     this.#database = new Database(path);
   }
 

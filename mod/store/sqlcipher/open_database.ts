@@ -12,6 +12,7 @@ import { type Connection, sqliteCode } from "./connection.ts";
 import { createDatabase, exists } from "./create_database.ts";
 import { fileIsOfKey, PAGE_BYTES } from "./page_key.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
+import { findWalDamage } from "./wal_check.ts";
 
 /** Name of the database in the data folder. */
 export const DATABASE_NAME = "qpq.db";
@@ -33,18 +34,20 @@ export function openDatabase(options: OpenOptions): OpenedDatabase {
     checkWritable(options.dataDir);
     if (!exists(path)) createDatabase(path, options);
     checkFile(path);
+    checkWal(`${path}-wal`);
     const { connection, key } = openWithKeys(path, options.keys);
     try {
       checkSchema(connection, path);
       configure(connection);
       migrate(connection);
+      emptyWal(connection);
     } catch (error) {
       connection.close();
       throw error;
     }
     return { connection, path, key, reopen: () => reopenDatabase({ path, key, locking: "EXCLUSIVE" }) };
   } catch (error) {
-    throw error instanceof StoreOpenError ? error : openError(path, error);
+    throw asOpenError(path, error);
   }
 }
 
@@ -90,6 +93,26 @@ function checkFile(path: string): void {
     `Cannot open ${path} as it is damaged or not a store: its size of ${size} bytes is not a multiple of ` +
       `${PAGE_BYTES}. ${RESTORE}`,
   );
+}
+
+function checkWal(path: string): void {
+  const damage = findWalDamage(path);
+  if (damage === null) return;
+  throw new StoreOpenError(
+    "damaged",
+    path,
+    `Cannot open the store as ${path} is damaged at offset ${damage}: what was last written would be lost. ${RESTORE}`,
+  );
+}
+
+/** What a stop has left goes into the main file: see wal_check.ts. */
+function emptyWal(connection: Connection): void {
+  try {
+    connection.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  } catch (error) {
+    // It goes on in the log, and a store on a full disk can still be read, and made smaller.
+    if (sqliteCode(error) !== "SQLITE_FULL") throw error;
+  }
 }
 
 function openWithKeys(path: string, keys: readonly string[]): { connection: Connection; key: string } {
@@ -161,7 +184,9 @@ function checkSchema(connection: Connection, path: string): void {
   }
 }
 
-function openError(path: string, error: unknown): StoreOpenError {
+/** What an error while opening is to the operator: the file, and what to do. */
+export function asOpenError(path: string, error: unknown): StoreOpenError {
+  if (error instanceof StoreOpenError) return error;
   const problem = problemOf(error);
   return new StoreOpenError(problem, path, `Cannot open ${path}${REMEDIES[problem]} (${messageOf(error)})`, {
     cause: error,

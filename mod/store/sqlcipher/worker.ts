@@ -3,11 +3,11 @@
  * second such worker, without a store of its own, does what takes long with another connection (long_task.ts).
  */
 /// <reference lib="deno.worker" />
+import { join } from "node:path";
 import { messageOf } from "../../base/errors.ts";
-import { StoreOpenError } from "../store.ts";
 import { BatchRunner } from "./batch.ts";
 import { LongTask } from "./long_task.ts";
-import { openDatabase } from "./open_database.ts";
+import { asOpenError, DATABASE_NAME, openDatabase } from "./open_database.ts";
 import { Upkeep } from "./upkeep.ts";
 import type { Outcome, Request, Response } from "./wire.ts";
 
@@ -50,11 +50,8 @@ function open(options: Parameters<typeof openDatabase>[0]): Response {
     upkeep = new Upkeep(runner, { dataDir: options.dataDir, path, key });
     return { type: "opened", ...runner.identity() };
   } catch (error) {
-    if (error instanceof StoreOpenError) {
-      return { type: "refused", problem: error.problem, path: error.path, message: error.message };
-    }
-    const message = `Cannot open the store in ${options.dataDir}: ${messageOf(error)}`;
-    return { type: "refused", problem: "failed", path: options.dataDir, message };
+    const { problem, path, message } = asOpenError(join(options.dataDir, DATABASE_NAME), error);
+    return { type: "refused", problem, path, message };
   }
 }
 
