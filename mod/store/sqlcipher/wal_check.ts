@@ -53,7 +53,10 @@ function damageIn(file: Deno.FsFile, size: number): number | null {
   return null;
 }
 
-/** Commits of this log from the frame at `at` on; that frame itself counts whatever its salts are. */
+/**
+ * Commits of this log from the frame at `at` on. By their salts: where a write was torn, a frame of the log before may
+ * still lie in the place of one of its own.
+ */
 function commitsFrom(
   file: Deno.FsFile,
   { at, size, frameBytes, salts }: { at: number; size: number; frameBytes: number; salts: Uint8Array },
@@ -61,7 +64,7 @@ function commitsFrom(
   let commits = 0;
   for (let frame = at; frame + frameBytes <= size; frame += frameBytes) {
     const head = readAt(file, frame, FRAME_HEADER_BYTES);
-    const ours = frame === at || equal(head.subarray(8, 16), salts);
+    const ours = equal(head.subarray(8, 16), salts);
     if (ours && new DataView(head.buffer).getUint32(4) !== 0) commits++;
   }
   return commits;

@@ -71,6 +71,19 @@ Deno.test("a last transaction cut at any place, or with a part missing, is left 
   assert.equal(await messagesIn(folder), 2);
 });
 
+Deno.test("a last transaction of which a frame of the former log still lies in the place of one is left out", async () => {
+  const { folder, begins } = await killedFolder();
+  await using _ = folder;
+  const path = join(folder.path, WAL);
+  const torn = await Deno.readFile(path);
+  const frame = new DataView(torn.buffer, begins[2]!, 24);
+  frame.setUint32(4, 7); // a commit,
+  frame.setUint32(8, frame.getUint32(8) - 1); // by the salts of before
+  await Deno.writeFile(path, torn);
+  assert.equal(findWalDamage(path), null);
+  assert.equal(await messagesIn(folder), 2);
+});
+
 Deno.test("what recovery passes over does not stay in the log: later commits are not taken for damage", async () => {
   const { folder, begins } = await killedFolder();
   await using _ = folder;
