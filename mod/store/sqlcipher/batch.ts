@@ -3,7 +3,7 @@
  * its verbs run again one by one, each in a transaction of its own, so that the bad one fails alone.
  */
 import { messageOf } from "../../base/errors.ts";
-import { type Connection, sqliteCode } from "./connection.ts";
+import { type Connection, isSqliteFull, sqliteCode } from "./connection.ts";
 import { readMessage } from "./message_codec.ts";
 import { READ_VERBS } from "./verb_names.ts";
 import { prepareVerbs, type VerbSet } from "./verbs.ts";
@@ -170,7 +170,7 @@ export class BatchRunner {
 /** What a verb's error is to the caller. */
 function failureOf(error: unknown, path: string): Failure {
   const code = sqliteCode(error) ?? "";
-  const full = code === "SQLITE_FULL";
+  const full = isSqliteFull(error);
   let why = full ? ` as the disk of ${path} is full` : "";
   if (DAMAGED.test(code)) why = ` as ${path} is damaged: restore the latest backup`;
   return {

@@ -121,6 +121,11 @@ export class Connection {
   }
 }
 
+/** Was there no space on the disk, for the database, its log or the index of that? */
+export function isSqliteFull(error: unknown): boolean {
+  return ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"].includes(sqliteCode(error) ?? "");
+}
+
 /** SQLite's name of an error (SQLITE_FULL and the like); undefined when it is not SQLite's. */
 export function sqliteCode(error: unknown): string | undefined {
   const code = error instanceof Error && "code" in error ? error.code : undefined;

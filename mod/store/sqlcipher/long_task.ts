@@ -2,7 +2,7 @@
 import { QpqError } from "../../base/errors.ts";
 import { asStoreError } from "../maintenance.ts";
 import { checkDatabase } from "./check.ts";
-import { sqliteCode } from "./connection.ts";
+import { isSqliteFull } from "./connection.ts";
 import { reencrypt } from "./reencrypt.ts";
 import type { Upkeep } from "./upkeep.ts";
 import type { Failure, Response, Task } from "./wire.ts";
@@ -73,7 +73,7 @@ export class LongTask {
 }
 
 function failureOf(error: unknown): Failure {
-  const code = sqliteCode(error) === "SQLITE_FULL" ? "storeFull" : asStoreError(error, "Cannot finish").code;
+  const code = isSqliteFull(error) ? "storeFull" : asStoreError(error, "Cannot finish").code;
   const { message } = error instanceof Error ? error : new Error(String(error));
   return { code: code as Failure["code"], message };
 }

@@ -8,7 +8,7 @@ import { isNoSpace } from "../folder_lock.ts";
 import { parseStoreKey } from "../key.ts";
 import { type OpenOptions, StoreOpenError, type StoreOpenProblem } from "../store.ts";
 import { configure, connect, type Locking, migrate } from "./connect.ts";
-import { type Connection, sqliteCode } from "./connection.ts";
+import { type Connection, isSqliteFull, sqliteCode } from "./connection.ts";
 import { createDatabase, exists } from "./create_database.ts";
 import { fileIsOfKey, PAGE_BYTES } from "./page_key.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
@@ -111,7 +111,7 @@ function emptyWal(connection: Connection): void {
     connection.exec("PRAGMA wal_checkpoint(TRUNCATE)");
   } catch (error) {
     // It goes on in the log, and a store on a full disk can still be read, and made smaller.
-    if (sqliteCode(error) !== "SQLITE_FULL") throw error;
+    if (!isSqliteFull(error)) throw error;
   }
 }
 
@@ -194,13 +194,12 @@ export function asOpenError(path: string, error: unknown): StoreOpenError {
 }
 
 function problemOf(error: unknown): keyof typeof REMEDIES {
-  if (isNoSpace(error)) return "diskFull";
+  if (isNoSpace(error) || isSqliteFull(error)) return "diskFull";
   if (error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable) {
     return "readOnly";
   }
   if (error instanceof Error && "code" in error && error.code === "EROFS") return "readOnly";
   const code = sqliteCode(error) ?? "";
-  if (/^SQLITE_FULL/.test(code)) return "diskFull";
   if (/^SQLITE_(READONLY|PERM|CANTOPEN)/.test(code)) return "readOnly";
   if (/^SQLITE_(CORRUPT|NOTADB)/.test(code)) return "damaged";
   if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return "inUse";
