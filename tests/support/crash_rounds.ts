@@ -154,10 +154,13 @@ class CrashStory implements AsyncDisposable {
     return database.filter((check) => check["status"] !== "ok").map((check) => JSON.stringify(check));
   }
 
-  /** Old stores and backups are kept until somebody removes them; half ones may not be there. */
+  /**
+   * Old stores and backups are kept until somebody removes them; half ones may not be there. The temporary file of a
+   * small write that was killed may: doctor tells of it.
+   */
   async #removeLeftovers(): Promise<void> {
     for await (const { name } of Deno.readDir(this.#dataDir)) {
-      assert.doesNotMatch(name, /\.(rekeying|rekeyed|checking|tmp)/);
+      assert.doesNotMatch(name, /\.(rekeying|rekeyed|checking)/);
       if (/\.old-\d+$/.test(name)) await Deno.remove(join(this.#dataDir, name), { recursive: true });
     }
     const backups = (await control(this.#dataDir, "backup list"))["backups"] as JsonObject[];
