@@ -1,6 +1,6 @@
 /**
- * Generates the code for the .proto files with buf and protoc-gen-es (`deno task generate`): qpq_pb.ts beside
- * qpq.proto and mod/client/content_pb.ts beside content.proto, or both in the folder given as argument, which is how
+ * Generates the code for the .proto files with buf and protoc-gen-es (`deno task generate`): qpq_pb.ts and
+ * federation_pb.ts beside their schemas and mod/client/content_pb.ts beside content.proto, or all in the folder given as argument, which is how
  * a test sees that the committed files are fresh.
  * Not a part of the program. The tools are pinned by generate.lock, apart from the program's own lock.
  */

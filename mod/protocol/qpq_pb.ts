@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file qpq.proto.
  */
 export const file_qpq: GenFile = /*@__PURE__*/
-  fileDesc("CglxcHEucHJvdG8SBnFwcS52MSJuCgxIZWxsb1JlcXVlc3QSFAoMYWNjZXNzX3Rva2VuGAEgASgJEhYKDmNsaWVudF92ZXJzaW9uGAIgASgJEhAKCGZlYXR1cmVzGAMgAygJEh4KFndhbnRfY2VydGlmaWNhdGVfY2hhaW4YBCABKAgiggIKDUhlbGxvUmVzcG9uc2USFgoOc2VydmVyX3ZlcnNpb24YASABKAkSHgoGbGltaXRzGAIgASgLMg4ucXBxLnYxLkxpbWl0cxIWCg5zZXJ2ZXJfdGltZV9tcxgDIAEoBBIUCgxzZXJ2ZXJfbm9uY2UYBCABKAwSEAoIZmVhdHVyZXMYBSADKAkSGQoRc3RvcmVfaW5jYXJuYXRpb24YBiABKAwSEAoIYWRtaXR0ZWQYByABKAgSGQoRY2VydGlmaWNhdGVfY2hhaW4YCCADKAwSHwoXbmV4dF9jZXJ0aWZpY2F0ZV9zaGEyNTYYCSABKAwSEAoIcmVhbG1faWQYCiABKAki2AIKBkxpbWl0cxIXCg9mcmFtZV9ieXRlc19tYXgYASABKA0SGQoRcGF5bG9hZF9ieXRlc19tYXgYAiABKA0SGQoRZW5xdWV1ZV9ieXRlc19tYXgYAyABKA0SFgoOcmVjaXBpZW50c19tYXgYBCABKA0SEQoJcGFydHNfbWF4GAUgASgNEhkKEWZldGNoX2VudHJpZXNfbWF4GAYgASgNEhMKC3dhaXRfbXNfbWF4GAcgASgNEhYKDmJsb2JfYnl0ZXNfbWF4GAggASgEEhUKDXR0bF9zX2RlZmF1bHQYCSABKA0SEQoJdHRsX3NfbWF4GAogASgNEhgKEGtleV9wYWNrYWdlc19tYXgYCyABKA0SHgoWcmVxdWVzdHNfaW5fZmxpZ2h0X21heBgMIAEoDRITCgtzdHJlYW1zX21heBgNIAEoDRITCgtkZXZpY2VzX21heBgOIAEoDSIbCgtQaW5nUmVxdWVzdBIMCgRlY2hvGAEgASgMIjQKDFBpbmdSZXNwb25zZRIMCgRlY2hvGAEgASgMEhYKDnNlcnZlcl90aW1lX21zGAIgASgEImMKDUVycm9yUmVzcG9uc2USDAoEdGV4dBgBIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgCIAEoDRIaCg1jdXJyZW50X2Vwb2NoGAMgASgESACIAQFCEAoOX2N1cnJlbnRfZXBvY2giBwoFRW1wdHkibQoUUmVnaXN0ZXJTdGFydFJlcXVlc3QSEQoJdXNlcl9uYW1lGAEgASgJEhAKCHN1aXRlX2lkGAIgASgNEhwKFHJlZ2lzdHJhdGlvbl9yZXF1ZXN0GAMgASgMEhIKCmludml0YXRpb24YBCABKAkiRgoVUmVnaXN0ZXJTdGFydFJlc3BvbnNlEg4KBmhhbmRsZRgBIAEoDRIdChVyZWdpc3RyYXRpb25fcmVzcG9uc2UYAiABKAwidgoVUmVnaXN0ZXJGaW5pc2hSZXF1ZXN0Eg4KBmhhbmRsZRgBIAEoDRIbChNyZWdpc3RyYXRpb25fcmVjb3JkGAIgASgMEhMKC2FjY291bnRfa2V5GAMgASgMEhsKE3dyYXBwZWRfYWNjb3VudF9rZXkYBCABKAwiLAoWUmVnaXN0ZXJGaW5pc2hSZXNwb25zZRISCgphY2NvdW50X2lkGAEgASgMIkYKEUxvZ2luU3RhcnRSZXF1ZXN0EhEKCXVzZXJfbmFtZRgBIAEoCRIRCglzdWl0ZV9pZHMYAiADKA0SCwoDa2UxGAMgASgMIkMKEkxvZ2luU3RhcnRSZXNwb25zZRIOCgZoYW5kbGUYASABKA0SEAoIc3VpdGVfaWQYAiABKA0SCwoDa2UyGAMgASgMIpgBChJMb2dpbkZpbmlzaFJlcXVlc3QSDgoGaGFuZGxlGAEgASgNEgsKA2tlMxgCIAEoDBIRCglkZXZpY2VfaWQYAyABKAwSEgoKZGV2aWNlX2tleRgEIAEoDBITCgtkZXZpY2VfbmFtZRgFIAEoCRIWCg5kZXZpY2VfYmluZGluZxgGIAEoDBIRCglzaWduYXR1cmUYByABKAwirgEKE0xvZ2luRmluaXNoUmVzcG9uc2USEgoKc2Vzc2lvbl9pZBgBIAEoDBISCgphY2NvdW50X2lkGAIgASgMEhMKC2FjY291bnRfa2V5GAMgASgMEhsKE3dyYXBwZWRfYWNjb3VudF9rZXkYBCABKAwSEgoKbmV3X2RldmljZRgFIAEoCBIVCg1kZXZpY2Vfc2lnbmVkGAYgASgIEhIKCnJlcmVnaXN0ZXIYByABKAgiNgoNUmVzdW1lUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDCJOCg5SZXN1bWVSZXNwb25zZRISCgphY2NvdW50X2lkGAEgASgMEhEKCWRldmljZV9pZBgCIAEoDBIVCg1kZXZpY2Vfc2lnbmVkGAMgASgIIkwKGkNoYW5nZVBhc3N3b3JkU3RhcnRSZXF1ZXN0EhAKCHN1aXRlX2lkGAEgASgNEhwKFHJlZ2lzdHJhdGlvbl9yZXF1ZXN0GAIgASgMIkwKG0NoYW5nZVBhc3N3b3JkU3RhcnRSZXNwb25zZRIOCgZoYW5kbGUYASABKA0SHQoVcmVnaXN0cmF0aW9uX3Jlc3BvbnNlGAIgASgMImcKG0NoYW5nZVBhc3N3b3JkRmluaXNoUmVxdWVzdBIOCgZoYW5kbGUYASABKA0SGwoTcmVnaXN0cmF0aW9uX3JlY29yZBgCIAEoDBIbChN3cmFwcGVkX2FjY291bnRfa2V5GAMgASgMIoIBCgZEZXZpY2USEQoJZGV2aWNlX2lkGAEgASgMEhIKCmRldmljZV9rZXkYAiABKAwSDAoEbmFtZRgDIAEoCRIZChFhY2NvdW50X3NpZ25hdHVyZRgEIAEoDBISCgpjcmVhdGVkX21zGAUgASgEEhQKDGxhc3Rfc2Vlbl9tcxgGIAEoBCI2ChNMaXN0RGV2aWNlc1Jlc3BvbnNlEh8KB2RldmljZXMYASADKAsyDi5xcHEudjEuRGV2aWNlIigKE1Jldm9rZURldmljZVJlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgMIi4KEVNpZ25EZXZpY2VSZXF1ZXN0EhkKEWFjY291bnRfc2lnbmF0dXJlGAEgASgMIicKEUdldEFjY291bnRSZXF1ZXN0EhIKCmFjY291bnRfaWQYASABKAwicQoSR2V0QWNjb3VudFJlc3BvbnNlEhIKCmFjY291bnRfaWQYASABKAwSEQoJdXNlcl9uYW1lGAIgASgJEhMKC2FjY291bnRfa2V5GAMgASgMEh8KB2RldmljZXMYBCADKAsyDi5xcHEudjEuRGV2aWNlIiIKDEJsb2NrUmVxdWVzdBISCgphY2NvdW50X2lkGAEgASgMIikKEkxpc3RCbG9ja3NSZXNwb25zZRITCgthY2NvdW50X2lkcxgBIAMoDCIoChdDcmVhdGVJbnZpdGF0aW9uUmVxdWVzdBINCgV0dGxfcxgBIAEoDSJFChhDcmVhdGVJbnZpdGF0aW9uUmVzcG9uc2USEgoKaW52aXRhdGlvbhgBIAEoCRIVCg1leHBpcmVzX2F0X21zGAIgASgEIjwKEEtleVBhY2thZ2VVcGxvYWQSEwoLa2V5X3BhY2thZ2UYASABKAwSEwoLbGFzdF9yZXNvcnQYAiABKAgiSgoYVXBsb2FkS2V5UGFja2FnZXNSZXF1ZXN0Ei4KDGtleV9wYWNrYWdlcxgBIAMoCzIYLnFwcS52MS5LZXlQYWNrYWdlVXBsb2FkIlEKD0tleVBhY2thZ2VDb3VudBINCgVzdWl0ZRgBIAEoDRINCgVjb3VudBgCIAEoDRIgChhsYXN0X3Jlc29ydF9ub3RfYWZ0ZXJfbXMYAyABKAQiVAoZVXBsb2FkS2V5UGFja2FnZXNSZXNwb25zZRIOCgZzdG9yZWQYASADKAgSJwoGY291bnRzGAIgAygLMhcucXBxLnYxLktleVBhY2thZ2VDb3VudCJDChhDb3VudEtleVBhY2thZ2VzUmVzcG9uc2USJwoGY291bnRzGAEgAygLMhcucXBxLnYxLktleVBhY2thZ2VDb3VudCJjChdGZXRjaEtleVBhY2thZ2VzUmVxdWVzdBIRCgl1c2VyX25hbWUYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoDBINCgVzdWl0ZRgDIAEoDRISCgpkZXZpY2VfaWRzGAQgAygMIlAKEUNsYWltZWRLZXlQYWNrYWdlEhEKCWRldmljZV9pZBgBIAEoDBITCgtrZXlfcGFja2FnZRgCIAEoDBITCgtsYXN0X3Jlc29ydBgDIAEoCCKoAQoYRmV0Y2hLZXlQYWNrYWdlc1Jlc3BvbnNlEhIKCmFjY291bnRfaWQYASABKAwSEQoJdXNlcl9uYW1lGAIgASgJEhMKC2FjY291bnRfa2V5GAMgASgMEh8KB2RldmljZXMYBCADKAsyDi5xcHEudjEuRGV2aWNlEi8KDGtleV9wYWNrYWdlcxgFIAMoCzIZLnFwcS52MS5DbGFpbWVkS2V5UGFja2FnZSIrCgRQYXJ0Eg8KB3BheWxvYWQYASABKAwSEgoKcmVjaXBpZW50cxgCIAMoDCJYCgtDb21taXRHdWFyZBIQCghncm91cF9pZBgBIAEoDBINCgVlcG9jaBgCIAEoBBINCgV0b2tlbhgDIAEoDBIZChFuZXh0X3Rva2VuX3NoYTI1NhgEIAEoDCJ0Cg5FbnF1ZXVlUmVxdWVzdBISCgptZXNzYWdlX2lkGAEgASgMEhsKBXBhcnRzGAIgAygLMgwucXBxLnYxLlBhcnQSDQoFdHRsX3MYAyABKA0SIgoFZ3VhcmQYBCABKAsyEy5xcHEudjEuQ29tbWl0R3VhcmQidQoPRW5xdWV1ZVJlc3BvbnNlEikKCHN0YXR1c2VzGAEgAygOMhcucXBxLnYxLlJlY2lwaWVudFN0YXR1cxIWCg5hY2NlcHRlZF9hdF9tcxgCIAEoBBINCgV0dGxfcxgDIAEoDRIQCghyZXBsYXllZBgEIAEoCCJFCgxGZXRjaFJlcXVlc3QSDQoFYWZ0ZXIYASABKAQSEwoLZW50cmllc19tYXgYAiABKA0SEQoJYnl0ZXNfbWF4GAMgASgNIksKEEZldGNoV2FpdFJlcXVlc3QSIwoFZmV0Y2gYASABKAsyFC5xcHEudjEuRmV0Y2hSZXF1ZXN0EhIKCnRpbWVvdXRfbXMYAiABKA0ivAEKBUVudHJ5EgsKA3NlcRgBIAEoBBIfCgRraW5kGAIgASgOMhEucXBxLnYxLkVudHJ5S2luZBIQCghlbnRyeV9pZBgDIAEoDBIZChFzZW5kZXJfYWNjb3VudF9pZBgEIAEoDBIYChBzZW5kZXJfZGV2aWNlX2lkGAUgASgMEg8KB3BheWxvYWQYBiABKAwSFgoOYWNjZXB0ZWRfYXRfbXMYByABKAQSFQoNZXhwaXJlc19hdF9tcxgIIAEoBCJ2CgZDdXJzb3ISEwoLaW5jYXJuYXRpb24YASABKAwSFQoNYWNrZWRfdGhyb3VnaBgCIAEoBBIQCghuZXh0X3NlcRgDIAEoBBIXCg9kcm9wcGVkX3Rocm91Z2gYBCABKAQSFQoNZHJvcHBlZF9jb3VudBgFIAEoBCJeCg1GZXRjaFJlc3BvbnNlEh4KB2VudHJpZXMYASADKAsyDS5xcHEudjEuRW50cnkSHgoGY3Vyc29yGAIgASgLMg4ucXBxLnYxLkN1cnNvchINCgVlbXB0eRgDIAEoCCIdCgpBY2tSZXF1ZXN0Eg8KB3Rocm91Z2gYASABKAQiPgoLQWNrUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoBBIeCgZjdXJzb3IYAiABKAsyDi5xcHEudjEuQ3Vyc29yIjcKEFN1YnNjcmliZVJlcXVlc3QSDQoFYWZ0ZXIYASABKAQSFAoMY3JlZGl0X2J5dGVzGAIgASgNIksKCVB1c2hCYXRjaBIeCgdlbnRyaWVzGAEgAygLMg0ucXBxLnYxLkVudHJ5Eh4KBmN1cnNvchgCIAEoCzIOLnFwcS52MS5DdXJzb3IipAEKBk5vdGljZRIrCgxkZXZpY2VfYWRkZWQYASABKAsyEy5xcHEudjEuRGV2aWNlQWRkZWRIABIvCg5kZXZpY2VfcmV2b2tlZBgCIAEoCzIVLnFwcS52MS5EZXZpY2VSZXZva2VkSAASMgoQa2V5X3BhY2thZ2VzX2xvdxgDIAEoCzIWLnFwcS52MS5LZXlQYWNrYWdlc0xvd0gAQggKBm5vdGljZSIgCgtEZXZpY2VBZGRlZBIRCglkZXZpY2VfaWQYASABKAwiIgoNRGV2aWNlUmV2b2tlZBIRCglkZXZpY2VfaWQYASABKAwiLgoOS2V5UGFja2FnZXNMb3cSDQoFc3VpdGUYASABKA0SDQoFY291bnQYAiABKA0iPQoOUHV0QmxvYlJlcXVlc3QSDgoGc2hhMjU2GAEgASgMEgwKBHNpemUYAiABKAQSDQoFdHRsX3MYAyABKA0iKAoPUHV0QmxvYlJlc3BvbnNlEhUKDWV4cGlyZXNfYXRfbXMYASABKAQiQAoOR2V0QmxvYlJlcXVlc3QSDgoGc2hhMjU2GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiLwoPR2V0QmxvYlJlc3BvbnNlEgwKBHNpemUYASABKAQSDgoGbGVuZ3RoGAIgASgEIiMKEURlbGV0ZUJsb2JSZXF1ZXN0Eg4KBnNoYTI1NhgBIAEoDCqwAQoPUmVjaXBpZW50U3RhdHVzEiAKHFJFQ0lQSUVOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIXChNSRUNJUElFTlRfU1RBVFVTX09LEAESIwofUkVDSVBJRU5UX1NUQVRVU19VTktOT1dOX0RFVklDRRACEh8KG1JFQ0lQSUVOVF9TVEFUVVNfUVVFVUVfRlVMTBADEhwKGFJFQ0lQSUVOVF9TVEFUVVNfQkxPQ0tFRBAEKlYKCUVudHJ5S2luZBIaChZFTlRSWV9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSRU5UUllfS0lORF9NRVNTQUdFEAESFQoRRU5UUllfS0lORF9OT1RJQ0UQAmIGcHJvdG8z");
+  fileDesc("CglxcHEucHJvdG8SBnFwcS52MSJuCgxIZWxsb1JlcXVlc3QSFAoMYWNjZXNzX3Rva2VuGAEgASgJEhYKDmNsaWVudF92ZXJzaW9uGAIgASgJEhAKCGZlYXR1cmVzGAMgAygJEh4KFndhbnRfY2VydGlmaWNhdGVfY2hhaW4YBCABKAgikgIKDUhlbGxvUmVzcG9uc2USFgoOc2VydmVyX3ZlcnNpb24YASABKAkSHgoGbGltaXRzGAIgASgLMg4ucXBxLnYxLkxpbWl0cxIWCg5zZXJ2ZXJfdGltZV9tcxgDIAEoBBIUCgxzZXJ2ZXJfbm9uY2UYBCABKAwSEAoIZmVhdHVyZXMYBSADKAkSGQoRc3RvcmVfaW5jYXJuYXRpb24YBiABKAwSEAoIYWRtaXR0ZWQYByABKAgSGQoRY2VydGlmaWNhdGVfY2hhaW4YCCADKAwSHwoXbmV4dF9jZXJ0aWZpY2F0ZV9zaGEyNTYYCSABKAwSEAoIcmVhbG1faWQYCiABKAkSDgoGZG9tYWluGAsgASgJItgCCgZMaW1pdHMSFwoPZnJhbWVfYnl0ZXNfbWF4GAEgASgNEhkKEXBheWxvYWRfYnl0ZXNfbWF4GAIgASgNEhkKEWVucXVldWVfYnl0ZXNfbWF4GAMgASgNEhYKDnJlY2lwaWVudHNfbWF4GAQgASgNEhEKCXBhcnRzX21heBgFIAEoDRIZChFmZXRjaF9lbnRyaWVzX21heBgGIAEoDRITCgt3YWl0X21zX21heBgHIAEoDRIWCg5ibG9iX2J5dGVzX21heBgIIAEoBBIVCg10dGxfc19kZWZhdWx0GAkgASgNEhEKCXR0bF9zX21heBgKIAEoDRIYChBrZXlfcGFja2FnZXNfbWF4GAsgASgNEh4KFnJlcXVlc3RzX2luX2ZsaWdodF9tYXgYDCABKA0SEwoLc3RyZWFtc19tYXgYDSABKA0SEwoLZGV2aWNlc19tYXgYDiABKA0iGwoLUGluZ1JlcXVlc3QSDAoEZWNobxgBIAEoDCI0CgxQaW5nUmVzcG9uc2USDAoEZWNobxgBIAEoDBIWCg5zZXJ2ZXJfdGltZV9tcxgCIAEoBCJjCg1FcnJvclJlc3BvbnNlEgwKBHRleHQYASABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAiABKA0SGgoNY3VycmVudF9lcG9jaBgDIAEoBEgAiAEBQhAKDl9jdXJyZW50X2Vwb2NoIgcKBUVtcHR5Im0KFFJlZ2lzdGVyU3RhcnRSZXF1ZXN0EhEKCXVzZXJfbmFtZRgBIAEoCRIQCghzdWl0ZV9pZBgCIAEoDRIcChRyZWdpc3RyYXRpb25fcmVxdWVzdBgDIAEoDBISCgppbnZpdGF0aW9uGAQgASgJIkYKFVJlZ2lzdGVyU3RhcnRSZXNwb25zZRIOCgZoYW5kbGUYASABKA0SHQoVcmVnaXN0cmF0aW9uX3Jlc3BvbnNlGAIgASgMInYKFVJlZ2lzdGVyRmluaXNoUmVxdWVzdBIOCgZoYW5kbGUYASABKA0SGwoTcmVnaXN0cmF0aW9uX3JlY29yZBgCIAEoDBITCgthY2NvdW50X2tleRgDIAEoDBIbChN3cmFwcGVkX2FjY291bnRfa2V5GAQgASgMIiwKFlJlZ2lzdGVyRmluaXNoUmVzcG9uc2USEgoKYWNjb3VudF9pZBgBIAEoDCJGChFMb2dpblN0YXJ0UmVxdWVzdBIRCgl1c2VyX25hbWUYASABKAkSEQoJc3VpdGVfaWRzGAIgAygNEgsKA2tlMRgDIAEoDCJDChJMb2dpblN0YXJ0UmVzcG9uc2USDgoGaGFuZGxlGAEgASgNEhAKCHN1aXRlX2lkGAIgASgNEgsKA2tlMhgDIAEoDCKYAQoSTG9naW5GaW5pc2hSZXF1ZXN0Eg4KBmhhbmRsZRgBIAEoDRILCgNrZTMYAiABKAwSEQoJZGV2aWNlX2lkGAMgASgMEhIKCmRldmljZV9rZXkYBCABKAwSEwoLZGV2aWNlX25hbWUYBSABKAkSFgoOZGV2aWNlX2JpbmRpbmcYBiABKAwSEQoJc2lnbmF0dXJlGAcgASgMIq4BChNMb2dpbkZpbmlzaFJlc3BvbnNlEhIKCnNlc3Npb25faWQYASABKAwSEgoKYWNjb3VudF9pZBgCIAEoDBITCgthY2NvdW50X2tleRgDIAEoDBIbChN3cmFwcGVkX2FjY291bnRfa2V5GAQgASgMEhIKCm5ld19kZXZpY2UYBSABKAgSFQoNZGV2aWNlX3NpZ25lZBgGIAEoCBISCgpyZXJlZ2lzdGVyGAcgASgIIjYKDVJlc3VtZVJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwiTgoOUmVzdW1lUmVzcG9uc2USEgoKYWNjb3VudF9pZBgBIAEoDBIRCglkZXZpY2VfaWQYAiABKAwSFQoNZGV2aWNlX3NpZ25lZBgDIAEoCCJMChpDaGFuZ2VQYXNzd29yZFN0YXJ0UmVxdWVzdBIQCghzdWl0ZV9pZBgBIAEoDRIcChRyZWdpc3RyYXRpb25fcmVxdWVzdBgCIAEoDCJMChtDaGFuZ2VQYXNzd29yZFN0YXJ0UmVzcG9uc2USDgoGaGFuZGxlGAEgASgNEh0KFXJlZ2lzdHJhdGlvbl9yZXNwb25zZRgCIAEoDCJnChtDaGFuZ2VQYXNzd29yZEZpbmlzaFJlcXVlc3QSDgoGaGFuZGxlGAEgASgNEhsKE3JlZ2lzdHJhdGlvbl9yZWNvcmQYAiABKAwSGwoTd3JhcHBlZF9hY2NvdW50X2tleRgDIAEoDCKCAQoGRGV2aWNlEhEKCWRldmljZV9pZBgBIAEoDBISCgpkZXZpY2Vfa2V5GAIgASgMEgwKBG5hbWUYAyABKAkSGQoRYWNjb3VudF9zaWduYXR1cmUYBCABKAwSEgoKY3JlYXRlZF9tcxgFIAEoBBIUCgxsYXN0X3NlZW5fbXMYBiABKAQiNgoTTGlzdERldmljZXNSZXNwb25zZRIfCgdkZXZpY2VzGAEgAygLMg4ucXBxLnYxLkRldmljZSIoChNSZXZva2VEZXZpY2VSZXF1ZXN0EhEKCWRldmljZV9pZBgBIAEoDCIuChFTaWduRGV2aWNlUmVxdWVzdBIZChFhY2NvdW50X3NpZ25hdHVyZRgBIAEoDCI3ChFHZXRBY2NvdW50UmVxdWVzdBISCgphY2NvdW50X2lkGAEgASgMEg4KBmRvbWFpbhgCIAEoCSJxChJHZXRBY2NvdW50UmVzcG9uc2USEgoKYWNjb3VudF9pZBgBIAEoDBIRCgl1c2VyX25hbWUYAiABKAkSEwoLYWNjb3VudF9rZXkYAyABKAwSHwoHZGV2aWNlcxgEIAMoCzIOLnFwcS52MS5EZXZpY2UiIgoMQmxvY2tSZXF1ZXN0EhIKCmFjY291bnRfaWQYASABKAwiKQoSTGlzdEJsb2Nrc1Jlc3BvbnNlEhMKC2FjY291bnRfaWRzGAEgAygMIigKF0NyZWF0ZUludml0YXRpb25SZXF1ZXN0Eg0KBXR0bF9zGAEgASgNIkUKGENyZWF0ZUludml0YXRpb25SZXNwb25zZRISCgppbnZpdGF0aW9uGAEgASgJEhUKDWV4cGlyZXNfYXRfbXMYAiABKAQiPAoQS2V5UGFja2FnZVVwbG9hZBITCgtrZXlfcGFja2FnZRgBIAEoDBITCgtsYXN0X3Jlc29ydBgCIAEoCCJKChhVcGxvYWRLZXlQYWNrYWdlc1JlcXVlc3QSLgoMa2V5X3BhY2thZ2VzGAEgAygLMhgucXBxLnYxLktleVBhY2thZ2VVcGxvYWQiUQoPS2V5UGFja2FnZUNvdW50Eg0KBXN1aXRlGAEgASgNEg0KBWNvdW50GAIgASgNEiAKGGxhc3RfcmVzb3J0X25vdF9hZnRlcl9tcxgDIAEoBCJUChlVcGxvYWRLZXlQYWNrYWdlc1Jlc3BvbnNlEg4KBnN0b3JlZBgBIAMoCBInCgZjb3VudHMYAiADKAsyFy5xcHEudjEuS2V5UGFja2FnZUNvdW50IkMKGENvdW50S2V5UGFja2FnZXNSZXNwb25zZRInCgZjb3VudHMYASADKAsyFy5xcHEudjEuS2V5UGFja2FnZUNvdW50InMKF0ZldGNoS2V5UGFja2FnZXNSZXF1ZXN0EhEKCXVzZXJfbmFtZRgBIAEoCRISCgphY2NvdW50X2lkGAIgASgMEg0KBXN1aXRlGAMgASgNEhIKCmRldmljZV9pZHMYBCADKAwSDgoGZG9tYWluGAUgASgJIlAKEUNsYWltZWRLZXlQYWNrYWdlEhEKCWRldmljZV9pZBgBIAEoDBITCgtrZXlfcGFja2FnZRgCIAEoDBITCgtsYXN0X3Jlc29ydBgDIAEoCCKoAQoYRmV0Y2hLZXlQYWNrYWdlc1Jlc3BvbnNlEhIKCmFjY291bnRfaWQYASABKAwSEQoJdXNlcl9uYW1lGAIgASgJEhMKC2FjY291bnRfa2V5GAMgASgMEh8KB2RldmljZXMYBCADKAsyDi5xcHEudjEuRGV2aWNlEi8KDGtleV9wYWNrYWdlcxgFIAMoCzIZLnFwcS52MS5DbGFpbWVkS2V5UGFja2FnZSJVCgRQYXJ0Eg8KB3BheWxvYWQYASABKAwSEgoKcmVjaXBpZW50cxgCIAMoDBIoCgZyZW1vdGUYAyADKAsyGC5xcHEudjEuUmVtb3RlUmVjaXBpZW50cyI2ChBSZW1vdGVSZWNpcGllbnRzEg4KBmRvbWFpbhgBIAEoCRISCgpyZWNpcGllbnRzGAIgAygMImUKC0NvbW1pdEd1YXJkEhAKCGdyb3VwX2lkGAEgASgMEg0KBWVwb2NoGAIgASgEEg0KBXRva2VuGAMgASgMEhkKEW5leHRfdG9rZW5fc2hhMjU2GAQgASgMEgsKA2h1YhgFIAEoCSJ0Cg5FbnF1ZXVlUmVxdWVzdBISCgptZXNzYWdlX2lkGAEgASgMEhsKBXBhcnRzGAIgAygLMgwucXBxLnYxLlBhcnQSDQoFdHRsX3MYAyABKA0SIgoFZ3VhcmQYBCABKAsyEy5xcHEudjEuQ29tbWl0R3VhcmQidQoPRW5xdWV1ZVJlc3BvbnNlEikKCHN0YXR1c2VzGAEgAygOMhcucXBxLnYxLlJlY2lwaWVudFN0YXR1cxIWCg5hY2NlcHRlZF9hdF9tcxgCIAEoBBINCgV0dGxfcxgDIAEoDRIQCghyZXBsYXllZBgEIAEoCCJFCgxGZXRjaFJlcXVlc3QSDQoFYWZ0ZXIYASABKAQSEwoLZW50cmllc19tYXgYAiABKA0SEQoJYnl0ZXNfbWF4GAMgASgNIksKEEZldGNoV2FpdFJlcXVlc3QSIwoFZmV0Y2gYASABKAsyFC5xcHEudjEuRmV0Y2hSZXF1ZXN0EhIKCnRpbWVvdXRfbXMYAiABKA0i0wEKBUVudHJ5EgsKA3NlcRgBIAEoBBIfCgRraW5kGAIgASgOMhEucXBxLnYxLkVudHJ5S2luZBIQCghlbnRyeV9pZBgDIAEoDBIZChFzZW5kZXJfYWNjb3VudF9pZBgEIAEoDBIYChBzZW5kZXJfZGV2aWNlX2lkGAUgASgMEg8KB3BheWxvYWQYBiABKAwSFgoOYWNjZXB0ZWRfYXRfbXMYByABKAQSFQoNZXhwaXJlc19hdF9tcxgIIAEoBBIVCg1zZW5kZXJfZG9tYWluGAkgASgJInYKBkN1cnNvchITCgtpbmNhcm5hdGlvbhgBIAEoDBIVCg1hY2tlZF90aHJvdWdoGAIgASgEEhAKCG5leHRfc2VxGAMgASgEEhcKD2Ryb3BwZWRfdGhyb3VnaBgEIAEoBBIVCg1kcm9wcGVkX2NvdW50GAUgASgEIl4KDUZldGNoUmVzcG9uc2USHgoHZW50cmllcxgBIAMoCzINLnFwcS52MS5FbnRyeRIeCgZjdXJzb3IYAiABKAsyDi5xcHEudjEuQ3Vyc29yEg0KBWVtcHR5GAMgASgIIh0KCkFja1JlcXVlc3QSDwoHdGhyb3VnaBgBIAEoBCI+CgtBY2tSZXNwb25zZRIPCgdkZWxldGVkGAEgASgEEh4KBmN1cnNvchgCIAEoCzIOLnFwcS52MS5DdXJzb3IiNwoQU3Vic2NyaWJlUmVxdWVzdBINCgVhZnRlchgBIAEoBBIUCgxjcmVkaXRfYnl0ZXMYAiABKA0iSwoJUHVzaEJhdGNoEh4KB2VudHJpZXMYASADKAsyDS5xcHEudjEuRW50cnkSHgoGY3Vyc29yGAIgASgLMg4ucXBxLnYxLkN1cnNvciLXAQoGTm90aWNlEisKDGRldmljZV9hZGRlZBgBIAEoCzITLnFwcS52MS5EZXZpY2VBZGRlZEgAEi8KDmRldmljZV9yZXZva2VkGAIgASgLMhUucXBxLnYxLkRldmljZVJldm9rZWRIABIyChBrZXlfcGFja2FnZXNfbG93GAMgASgLMhYucXBxLnYxLktleVBhY2thZ2VzTG93SAASMQoPZGVsaXZlcnlfZmFpbGVkGAQgASgLMhYucXBxLnYxLkRlbGl2ZXJ5RmFpbGVkSABCCAoGbm90aWNlIiAKC0RldmljZUFkZGVkEhEKCWRldmljZV9pZBgBIAEoDCIiCg1EZXZpY2VSZXZva2VkEhEKCWRldmljZV9pZBgBIAEoDCJxCg5EZWxpdmVyeUZhaWxlZBISCgptZXNzYWdlX2lkGAEgASgMEg4KBmRvbWFpbhgCIAEoCRISCgpkZXZpY2VfaWRzGAMgAygMEicKBnJlYXNvbhgEIAEoDjIXLnFwcS52MS5EZWxpdmVyeUZhaWx1cmUiLgoOS2V5UGFja2FnZXNMb3cSDQoFc3VpdGUYASABKA0SDQoFY291bnQYAiABKA0iPQoOUHV0QmxvYlJlcXVlc3QSDgoGc2hhMjU2GAEgASgMEgwKBHNpemUYAiABKAQSDQoFdHRsX3MYAyABKA0iKAoPUHV0QmxvYlJlc3BvbnNlEhUKDWV4cGlyZXNfYXRfbXMYASABKAQiUAoOR2V0QmxvYlJlcXVlc3QSDgoGc2hhMjU2GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQSDgoGZG9tYWluGAQgASgJIi8KD0dldEJsb2JSZXNwb25zZRIMCgRzaXplGAEgASgEEg4KBmxlbmd0aBgCIAEoBCIjChFEZWxldGVCbG9iUmVxdWVzdBIOCgZzaGEyNTYYASABKAwq9AEKD1JlY2lwaWVudFN0YXR1cxIgChxSRUNJUElFTlRfU1RBVFVTX1VOU1BFQ0lGSUVEEAASFwoTUkVDSVBJRU5UX1NUQVRVU19PSxABEiMKH1JFQ0lQSUVOVF9TVEFUVVNfVU5LTk9XTl9ERVZJQ0UQAhIfChtSRUNJUElFTlRfU1RBVFVTX1FVRVVFX0ZVTEwQAxIcChhSRUNJUElFTlRfU1RBVFVTX0JMT0NLRUQQBBIdChlSRUNJUElFTlRfU1RBVFVTX1JFTEFZSU5HEAUSIwofUkVDSVBJRU5UX1NUQVRVU19VTktOT1dOX0RPTUFJThAGKlYKCUVudHJ5S2luZBIaChZFTlRSWV9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSRU5UUllfS0lORF9NRVNTQUdFEAESFQoRRU5UUllfS0lORF9OT1RJQ0UQAir2AQoPRGVsaXZlcnlGYWlsdXJlEiAKHERFTElWRVJZX0ZBSUxVUkVfVU5TUEVDSUZJRUQQABIcChhERUxJVkVSWV9GQUlMVVJFX0VYUElSRUQQARIjCh9ERUxJVkVSWV9GQUlMVVJFX1VOS05PV05fREVWSUNFEAISHwobREVMSVZFUllfRkFJTFVSRV9RVUVVRV9GVUxMEAMSHAoYREVMSVZFUllfRkFJTFVSRV9CTE9DS0VEEAQSHAoYREVMSVZFUllfRkFJTFVSRV9SRUZVU0VEEAUSIQodREVMSVZFUllfRkFJTFVSRV9QRUVSX1JFTU9WRUQQBmIGcHJvdG8z");
 
 /**
  * @generated from message qpq.v1.HelloRequest
@@ -112,6 +112,13 @@ export type HelloResponse = Message<"qpq.v1.HelloResponse"> & {
    * @generated from field: string realm_id = 10;
    */
   realmId: string;
+
+  /**
+   * What follows the @ in names of this server's users; empty when it does not federate.
+   *
+   * @generated from field: string domain = 11;
+   */
+  domain: string;
 };
 
 /**
@@ -786,6 +793,13 @@ export type GetAccountRequest = Message<"qpq.v1.GetAccountRequest"> & {
    * @generated from field: bytes account_id = 1;
    */
   accountId: Uint8Array;
+
+  /**
+   * Of the account's server; empty: this one.
+   *
+   * @generated from field: string domain = 2;
+   */
+  domain: string;
 };
 
 /**
@@ -1042,6 +1056,13 @@ export type FetchKeyPackagesRequest = Message<"qpq.v1.FetchKeyPackagesRequest"> 
    * @generated from field: repeated bytes device_ids = 4;
    */
   deviceIds: Uint8Array[];
+
+  /**
+   * Of the account's server; empty: this one.
+   *
+   * @generated from field: string domain = 5;
+   */
+  domain: string;
 };
 
 /**
@@ -1125,11 +1146,18 @@ export type Part = Message<"qpq.v1.Part"> & {
   payload: Uint8Array;
 
   /**
-   * Device ids.
+   * Device ids on this server.
    *
    * @generated from field: repeated bytes recipients = 2;
    */
   recipients: Uint8Array[];
+
+  /**
+   * Devices on other servers; each domain once in a part.
+   *
+   * @generated from field: repeated qpq.v1.RemoteRecipients remote = 3;
+   */
+  remote: RemoteRecipients[];
 };
 
 /**
@@ -1138,6 +1166,28 @@ export type Part = Message<"qpq.v1.Part"> & {
  */
 export const PartSchema: GenMessage<Part> = /*@__PURE__*/
   messageDesc(file_qpq, 38);
+
+/**
+ * @generated from message qpq.v1.RemoteRecipients
+ */
+export type RemoteRecipients = Message<"qpq.v1.RemoteRecipients"> & {
+  /**
+   * @generated from field: string domain = 1;
+   */
+  domain: string;
+
+  /**
+   * @generated from field: repeated bytes recipients = 2;
+   */
+  recipients: Uint8Array[];
+};
+
+/**
+ * Describes the message qpq.v1.RemoteRecipients.
+ * Use `create(RemoteRecipientsSchema)` to create a new message.
+ */
+export const RemoteRecipientsSchema: GenMessage<RemoteRecipients> = /*@__PURE__*/
+  messageDesc(file_qpq, 39);
 
 /**
  * @generated from message qpq.v1.CommitGuard
@@ -1168,6 +1218,13 @@ export type CommitGuard = Message<"qpq.v1.CommitGuard"> & {
    * @generated from field: bytes next_token_sha256 = 4;
    */
   nextTokenSha256: Uint8Array;
+
+  /**
+   * The server that owns the group's guard; empty: this one.
+   *
+   * @generated from field: string hub = 5;
+   */
+  hub: string;
 };
 
 /**
@@ -1175,7 +1232,7 @@ export type CommitGuard = Message<"qpq.v1.CommitGuard"> & {
  * Use `create(CommitGuardSchema)` to create a new message.
  */
 export const CommitGuardSchema: GenMessage<CommitGuard> = /*@__PURE__*/
-  messageDesc(file_qpq, 39);
+  messageDesc(file_qpq, 40);
 
 /**
  * @generated from message qpq.v1.EnqueueRequest
@@ -1209,14 +1266,14 @@ export type EnqueueRequest = Message<"qpq.v1.EnqueueRequest"> & {
  * Use `create(EnqueueRequestSchema)` to create a new message.
  */
 export const EnqueueRequestSchema: GenMessage<EnqueueRequest> = /*@__PURE__*/
-  messageDesc(file_qpq, 40);
+  messageDesc(file_qpq, 41);
 
 /**
  * @generated from message qpq.v1.EnqueueResponse
  */
 export type EnqueueResponse = Message<"qpq.v1.EnqueueResponse"> & {
   /**
-   * In the order of parts and their recipients.
+   * In the order of parts; in each its recipients, then those of its remote.
    *
    * @generated from field: repeated qpq.v1.RecipientStatus statuses = 1;
    */
@@ -1247,7 +1304,7 @@ export type EnqueueResponse = Message<"qpq.v1.EnqueueResponse"> & {
  * Use `create(EnqueueResponseSchema)` to create a new message.
  */
 export const EnqueueResponseSchema: GenMessage<EnqueueResponse> = /*@__PURE__*/
-  messageDesc(file_qpq, 41);
+  messageDesc(file_qpq, 42);
 
 /**
  * @generated from message qpq.v1.FetchRequest
@@ -1278,7 +1335,7 @@ export type FetchRequest = Message<"qpq.v1.FetchRequest"> & {
  * Use `create(FetchRequestSchema)` to create a new message.
  */
 export const FetchRequestSchema: GenMessage<FetchRequest> = /*@__PURE__*/
-  messageDesc(file_qpq, 42);
+  messageDesc(file_qpq, 43);
 
 /**
  * @generated from message qpq.v1.FetchWaitRequest
@@ -1300,7 +1357,7 @@ export type FetchWaitRequest = Message<"qpq.v1.FetchWaitRequest"> & {
  * Use `create(FetchWaitRequestSchema)` to create a new message.
  */
 export const FetchWaitRequestSchema: GenMessage<FetchWaitRequest> = /*@__PURE__*/
-  messageDesc(file_qpq, 43);
+  messageDesc(file_qpq, 44);
 
 /**
  * @generated from message qpq.v1.Entry
@@ -1345,6 +1402,13 @@ export type Entry = Message<"qpq.v1.Entry"> & {
    * @generated from field: uint64 expires_at_ms = 8;
    */
   expiresAtMs: bigint;
+
+  /**
+   * The server that vouches for the sender; empty: this one.
+   *
+   * @generated from field: string sender_domain = 9;
+   */
+  senderDomain: string;
 };
 
 /**
@@ -1352,7 +1416,7 @@ export type Entry = Message<"qpq.v1.Entry"> & {
  * Use `create(EntrySchema)` to create a new message.
  */
 export const EntrySchema: GenMessage<Entry> = /*@__PURE__*/
-  messageDesc(file_qpq, 44);
+  messageDesc(file_qpq, 45);
 
 /**
  * @generated from message qpq.v1.Cursor
@@ -1391,7 +1455,7 @@ export type Cursor = Message<"qpq.v1.Cursor"> & {
  * Use `create(CursorSchema)` to create a new message.
  */
 export const CursorSchema: GenMessage<Cursor> = /*@__PURE__*/
-  messageDesc(file_qpq, 45);
+  messageDesc(file_qpq, 46);
 
 /**
  * @generated from message qpq.v1.FetchResponse
@@ -1420,7 +1484,7 @@ export type FetchResponse = Message<"qpq.v1.FetchResponse"> & {
  * Use `create(FetchResponseSchema)` to create a new message.
  */
 export const FetchResponseSchema: GenMessage<FetchResponse> = /*@__PURE__*/
-  messageDesc(file_qpq, 46);
+  messageDesc(file_qpq, 47);
 
 /**
  * @generated from message qpq.v1.AckRequest
@@ -1437,7 +1501,7 @@ export type AckRequest = Message<"qpq.v1.AckRequest"> & {
  * Use `create(AckRequestSchema)` to create a new message.
  */
 export const AckRequestSchema: GenMessage<AckRequest> = /*@__PURE__*/
-  messageDesc(file_qpq, 47);
+  messageDesc(file_qpq, 48);
 
 /**
  * @generated from message qpq.v1.AckResponse
@@ -1459,7 +1523,7 @@ export type AckResponse = Message<"qpq.v1.AckResponse"> & {
  * Use `create(AckResponseSchema)` to create a new message.
  */
 export const AckResponseSchema: GenMessage<AckResponse> = /*@__PURE__*/
-  messageDesc(file_qpq, 48);
+  messageDesc(file_qpq, 49);
 
 /**
  * @generated from message qpq.v1.SubscribeRequest
@@ -1483,7 +1547,7 @@ export type SubscribeRequest = Message<"qpq.v1.SubscribeRequest"> & {
  * Use `create(SubscribeRequestSchema)` to create a new message.
  */
 export const SubscribeRequestSchema: GenMessage<SubscribeRequest> = /*@__PURE__*/
-  messageDesc(file_qpq, 49);
+  messageDesc(file_qpq, 50);
 
 /**
  * First reply, with no entries, and every push.
@@ -1507,7 +1571,7 @@ export type PushBatch = Message<"qpq.v1.PushBatch"> & {
  * Use `create(PushBatchSchema)` to create a new message.
  */
 export const PushBatchSchema: GenMessage<PushBatch> = /*@__PURE__*/
-  messageDesc(file_qpq, 50);
+  messageDesc(file_qpq, 51);
 
 /**
  * Payload of an entry of kind NOTICE.
@@ -1536,6 +1600,12 @@ export type Notice = Message<"qpq.v1.Notice"> & {
      */
     value: KeyPackagesLow;
     case: "keyPackagesLow";
+  } | {
+    /**
+     * @generated from field: qpq.v1.DeliveryFailed delivery_failed = 4;
+     */
+    value: DeliveryFailed;
+    case: "deliveryFailed";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1544,7 +1614,7 @@ export type Notice = Message<"qpq.v1.Notice"> & {
  * Use `create(NoticeSchema)` to create a new message.
  */
 export const NoticeSchema: GenMessage<Notice> = /*@__PURE__*/
-  messageDesc(file_qpq, 51);
+  messageDesc(file_qpq, 52);
 
 /**
  * @generated from message qpq.v1.DeviceAdded
@@ -1561,7 +1631,7 @@ export type DeviceAdded = Message<"qpq.v1.DeviceAdded"> & {
  * Use `create(DeviceAddedSchema)` to create a new message.
  */
 export const DeviceAddedSchema: GenMessage<DeviceAdded> = /*@__PURE__*/
-  messageDesc(file_qpq, 52);
+  messageDesc(file_qpq, 53);
 
 /**
  * @generated from message qpq.v1.DeviceRevoked
@@ -1578,7 +1648,41 @@ export type DeviceRevoked = Message<"qpq.v1.DeviceRevoked"> & {
  * Use `create(DeviceRevokedSchema)` to create a new message.
  */
 export const DeviceRevokedSchema: GenMessage<DeviceRevoked> = /*@__PURE__*/
-  messageDesc(file_qpq, 53);
+  messageDesc(file_qpq, 54);
+
+/**
+ * A message of this device that was accepted for another server did not reach these devices there.
+ *
+ * @generated from message qpq.v1.DeliveryFailed
+ */
+export type DeliveryFailed = Message<"qpq.v1.DeliveryFailed"> & {
+  /**
+   * @generated from field: bytes message_id = 1;
+   */
+  messageId: Uint8Array;
+
+  /**
+   * @generated from field: string domain = 2;
+   */
+  domain: string;
+
+  /**
+   * @generated from field: repeated bytes device_ids = 3;
+   */
+  deviceIds: Uint8Array[];
+
+  /**
+   * @generated from field: qpq.v1.DeliveryFailure reason = 4;
+   */
+  reason: DeliveryFailure;
+};
+
+/**
+ * Describes the message qpq.v1.DeliveryFailed.
+ * Use `create(DeliveryFailedSchema)` to create a new message.
+ */
+export const DeliveryFailedSchema: GenMessage<DeliveryFailed> = /*@__PURE__*/
+  messageDesc(file_qpq, 55);
 
 /**
  * @generated from message qpq.v1.KeyPackagesLow
@@ -1600,7 +1704,7 @@ export type KeyPackagesLow = Message<"qpq.v1.KeyPackagesLow"> & {
  * Use `create(KeyPackagesLowSchema)` to create a new message.
  */
 export const KeyPackagesLowSchema: GenMessage<KeyPackagesLow> = /*@__PURE__*/
-  messageDesc(file_qpq, 54);
+  messageDesc(file_qpq, 56);
 
 /**
  * Followed on the same stream by exactly `size` bytes.
@@ -1631,7 +1735,7 @@ export type PutBlobRequest = Message<"qpq.v1.PutBlobRequest"> & {
  * Use `create(PutBlobRequestSchema)` to create a new message.
  */
 export const PutBlobRequestSchema: GenMessage<PutBlobRequest> = /*@__PURE__*/
-  messageDesc(file_qpq, 55);
+  messageDesc(file_qpq, 57);
 
 /**
  * @generated from message qpq.v1.PutBlobResponse
@@ -1648,7 +1752,7 @@ export type PutBlobResponse = Message<"qpq.v1.PutBlobResponse"> & {
  * Use `create(PutBlobResponseSchema)` to create a new message.
  */
 export const PutBlobResponseSchema: GenMessage<PutBlobResponse> = /*@__PURE__*/
-  messageDesc(file_qpq, 56);
+  messageDesc(file_qpq, 58);
 
 /**
  * @generated from message qpq.v1.GetBlobRequest
@@ -1670,6 +1774,13 @@ export type GetBlobRequest = Message<"qpq.v1.GetBlobRequest"> & {
    * @generated from field: uint64 length = 3;
    */
   length: bigint;
+
+  /**
+   * The server that has it; empty: this one.
+   *
+   * @generated from field: string domain = 4;
+   */
+  domain: string;
 };
 
 /**
@@ -1677,7 +1788,7 @@ export type GetBlobRequest = Message<"qpq.v1.GetBlobRequest"> & {
  * Use `create(GetBlobRequestSchema)` to create a new message.
  */
 export const GetBlobRequestSchema: GenMessage<GetBlobRequest> = /*@__PURE__*/
-  messageDesc(file_qpq, 57);
+  messageDesc(file_qpq, 59);
 
 /**
  * Followed on the same stream by exactly `length` bytes.
@@ -1701,7 +1812,7 @@ export type GetBlobResponse = Message<"qpq.v1.GetBlobResponse"> & {
  * Use `create(GetBlobResponseSchema)` to create a new message.
  */
 export const GetBlobResponseSchema: GenMessage<GetBlobResponse> = /*@__PURE__*/
-  messageDesc(file_qpq, 58);
+  messageDesc(file_qpq, 60);
 
 /**
  * @generated from message qpq.v1.DeleteBlobRequest
@@ -1718,7 +1829,7 @@ export type DeleteBlobRequest = Message<"qpq.v1.DeleteBlobRequest"> & {
  * Use `create(DeleteBlobRequestSchema)` to create a new message.
  */
 export const DeleteBlobRequestSchema: GenMessage<DeleteBlobRequest> = /*@__PURE__*/
-  messageDesc(file_qpq, 59);
+  messageDesc(file_qpq, 61);
 
 /**
  * @generated from enum qpq.v1.RecipientStatus
@@ -1748,6 +1859,20 @@ export enum RecipientStatus {
    * @generated from enum value: RECIPIENT_STATUS_BLOCKED = 4;
    */
   BLOCKED = 4,
+
+  /**
+   * On disk here, on its way to the recipient's server. A DeliveryFailed notice follows if it cannot be delivered.
+   *
+   * @generated from enum value: RECIPIENT_STATUS_RELAYING = 5;
+   */
+  RELAYING = 5,
+
+  /**
+   * This server does not exchange messages with that domain.
+   *
+   * @generated from enum value: RECIPIENT_STATUS_UNKNOWN_DOMAIN = 6;
+   */
+  UNKNOWN_DOMAIN = 6,
 }
 
 /**
@@ -1785,4 +1910,56 @@ export enum EntryKind {
  */
 export const EntryKindSchema: GenEnum<EntryKind> = /*@__PURE__*/
   enumDesc(file_qpq, 1);
+
+/**
+ * @generated from enum qpq.v1.DeliveryFailure
+ */
+export enum DeliveryFailure {
+  /**
+   * @generated from enum value: DELIVERY_FAILURE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Not delivered within the outbox limit, or its time to live.
+   *
+   * @generated from enum value: DELIVERY_FAILURE_EXPIRED = 1;
+   */
+  EXPIRED = 1,
+
+  /**
+   * @generated from enum value: DELIVERY_FAILURE_UNKNOWN_DEVICE = 2;
+   */
+  UNKNOWN_DEVICE = 2,
+
+  /**
+   * @generated from enum value: DELIVERY_FAILURE_QUEUE_FULL = 3;
+   */
+  QUEUE_FULL = 3,
+
+  /**
+   * @generated from enum value: DELIVERY_FAILURE_BLOCKED = 4;
+   */
+  BLOCKED = 4,
+
+  /**
+   * The other server refuses the message as a whole.
+   *
+   * @generated from enum value: DELIVERY_FAILURE_REFUSED = 5;
+   */
+  REFUSED = 5,
+
+  /**
+   * The operator no longer exchanges messages with that domain.
+   *
+   * @generated from enum value: DELIVERY_FAILURE_PEER_REMOVED = 6;
+   */
+  PEER_REMOVED = 6,
+}
+
+/**
+ * Describes the enum qpq.v1.DeliveryFailure.
+ */
+export const DeliveryFailureSchema: GenEnum<DeliveryFailure> = /*@__PURE__*/
+  enumDesc(file_qpq, 2);
 
