@@ -54,6 +54,13 @@ export function userAddressText({ userName, domain }: UserAddress): string {
   return domain === "" ? userName : `${userName}@${domain}`;
 }
 
+/** The domain in a credential, a GroupContext and the like: in normal form, or empty. Undefined for anything else. */
+export function readDomain(bytes: Uint8Array): string | undefined {
+  if (bytes.length > DOMAIN_CHARACTERS_MAX) return undefined;
+  const text = String.fromCharCode(...bytes);
+  return text === "" || tryNormaliseDomain(text) === text ? text : undefined;
+}
+
 /** `domain` as somebody on the server `own` has to write it: empty for that server itself. */
 export function foreignDomain(domain: string, own: string): string {
   return domain === own ? "" : domain;

@@ -11,10 +11,10 @@ import {
 } from "ts-mls/keyPackage.js";
 import { makeHashImpl } from "ts-mls/crypto/implementation/default/makeHashImpl.js";
 import { encodeLeafNodeTBS } from "ts-mls/leafNode.js";
-import { concat, equal, fromHex } from "../base/bytes.ts";
+import { concat, equal, fromHex, utf8 } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
-import { type AccountId, type DeviceId, randomId } from "../base/ids.ts";
+import { type AccountId, type DeviceId, ID_BYTES, randomId } from "../base/ids.ts";
 import { isMlsSuite, MLS_SUITES, type MlsSuite } from "../base/mls_suites.ts";
 import { verifyWithLabel } from "../base/sign_with_label.ts";
 import type { ClaimedKeyPackage, Device, KeyPackageCount, NewKeyPackage } from "../store/store.ts";
@@ -52,11 +52,12 @@ export interface ValidKeyPackage {
 
 /**
  * Judges a KeyPackage: well formed, a suite we have, both signatures by the device's key, a basic credential of
- * `account id ‖ device id`, separate keys, a lifetime that is now and short. Throws `keyPackageInvalid`.
+ * `account id ‖ device id`, which `domain`, the server's own, may follow; separate keys, a lifetime that is now and
+ * short. Throws `keyPackageInvalid`.
  */
 export async function validateKeyPackage(
   bytes: Uint8Array,
-  expected: KeyPackageOwner & { now: number; lifetimeMaxMs: number },
+  expected: KeyPackageOwner & { now: number; lifetimeMaxMs: number; domain?: string },
 ): Promise<ValidKeyPackage> {
   const keyPackage = decode(bytes);
   const { leafNode } = keyPackage;
@@ -106,13 +107,25 @@ function decode(bytes: Uint8Array): KeyPackage {
   throw invalid("it does not decode", cause);
 }
 
-function checkLeaf(leafNode: KeyPackage["leafNode"], expected: KeyPackageOwner): void {
+/** Bytes of a credential's identity before the domain: account id and device id. */
+const IDS_BYTES = 2 * ID_BYTES;
+
+/** Does the credential of a valid package say which server its account is on? */
+function namesDomain(bytes: Uint8Array): boolean {
+  const { credential } = decode(bytes).leafNode;
+  return "identity" in credential && credential.identity.length > IDS_BYTES;
+}
+
+function checkLeaf(leafNode: KeyPackage["leafNode"], expected: KeyPackageOwner & { domain?: string }): void {
   const { credential } = leafNode;
   const identity = concat(fromHex(expected.accountId), fromHex(expected.deviceId));
   if (credential.credentialType !== "basic" || !("identity" in credential)) {
     throw invalid("its credential is not a basic one");
   }
-  if (!equal(credential.identity, identity)) throw invalid("its credential is not the device's");
+  const full = concat(identity, utf8(expected.domain ?? ""));
+  if (!equal(credential.identity, identity) && !equal(credential.identity, full)) {
+    throw invalid("its credential is not the device's, or names another domain");
+  }
   if (!equal(leafNode.signaturePublicKey, expected.deviceKey)) throw invalid("its key is not the device's");
   if (!leafNode.capabilities.versions.includes("mls10")) throw invalid("its leaf does not support MLS 1.0");
 }
@@ -153,6 +166,8 @@ export interface KeyPackageClaim {
    * id however it was named, so that its budget is one; the name or id that was asked for when there is none.
    */
   readonly mayTakeFresh: (target: string) => boolean;
+  /** The claimer is on another server: only packages whose credential names this one's domain are of use to it. */
+  readonly fromPeer?: boolean;
 }
 
 /** What a claim gives. */
@@ -174,6 +189,8 @@ export interface KeyPackagesDeps {
   /** A supply below this is announced to its owner, once until it is refilled. */
   readonly lowBelow: number;
   readonly lowNotice: (suite: number, count: number) => ServerNotice;
+  /** The server's own domain, which credentials may name; empty when it does not federate. */
+  readonly domain?: string;
 }
 
 /** Upload, count, claim. */
@@ -217,6 +234,7 @@ export class KeyPackages {
       ...owner,
       now: this.#deps.clock.now(),
       lifetimeMaxMs: LIFETIME_MAX_MS,
+      domain: this.#deps.domain ?? "",
     };
     const packages: NewKeyPackage[] = [];
     for (const { bytes, lastResort } of uploads) {
@@ -236,7 +254,7 @@ export class KeyPackages {
    * same `noKeyPackages` after the same work. An account counts as answered when one device has a package.
    */
   async claim(claim: KeyPackageClaim): Promise<ClaimedAccount> {
-    const { store, clock, lowBelow, lowNotice } = this.#deps;
+    const { store } = this.#deps;
     const { target, suite, devices, mayTakeFresh } = claim;
     if (!isMlsSuite(suite)) {
       throw new QpqError("malformedRequest", `Cannot claim KeyPackages of suite ${suite}`);
@@ -248,15 +266,12 @@ export class KeyPackages {
     const lastResortOnly = !mayTakeFresh(found?.accountId ?? asked);
     const account = found?.enabled ? found : null;
     const accountId = account?.accountId ?? randomId<AccountId>();
-    const keyPackages = await store.claimKeyPackages({
+    const keyPackages = await this.#take({
       accountId,
       suite,
       devices,
       lastResortOnly,
-      lowBelow,
-      // It is announced when the supply falls below, so there is one less.
-      lowNotice: lowNotice(suite, Math.max(0, lowBelow - 1)),
-      now: clock.now(),
+      fromPeer: claim.fromPeer ?? false,
     });
     const signed = (await store.listDevices(accountId)).filter((device) => device.accountSignature);
     if (!account || keyPackages.length === 0) {
@@ -264,5 +279,40 @@ export class KeyPackages {
     }
     const { userName, accountKey } = account;
     return { accountId, userName, accountKey, devices: signed, keyPackages };
+  }
+
+  /**
+   * One package for each device. On a server that has a domain those that do not name it, made before it had one, are
+   * used up and followed by the next: in a group that spans servers they are of no use.
+   */
+  async #take(
+    wanted: {
+      accountId: AccountId;
+      suite: MlsSuite;
+      devices: readonly DeviceId[] | null;
+      lastResortOnly: boolean;
+      fromPeer: boolean;
+    },
+  ): Promise<ClaimedKeyPackage[]> {
+    const { store, clock, lowBelow, lowNotice, domain, perSuiteMax } = this.#deps;
+    const { fromPeer, ...claim } = wanted;
+    const taken: ClaimedKeyPackage[] = [];
+    let devices = claim.devices;
+    for (let round = 0; round <= perSuiteMax; round++) {
+      const keyPackages = await store.claimKeyPackages({
+        ...claim,
+        devices,
+        lowBelow,
+        // It is announced when the supply falls below, so there is one less.
+        lowNotice: lowNotice(claim.suite, Math.max(0, lowBelow - 1)),
+        now: clock.now(),
+      });
+      const isStale = (one: ClaimedKeyPackage) => Boolean(domain) && !namesDomain(one.bytes);
+      // The last resort does not change however often it is asked for.
+      taken.push(...keyPackages.filter((one) => !isStale(one) || (one.lastResort && !fromPeer)));
+      devices = keyPackages.filter((one) => isStale(one) && !one.lastResort).map((one) => one.deviceId);
+      if (devices.length === 0) break;
+    }
+    return taken;
   }
 }

@@ -29,6 +29,12 @@ interface Owner extends KeyPackageOwner {
   readonly signKey: Uint8Array;
 }
 
+/** A package whose credential names a domain. */
+function withDomain(owner: Owner, domain: string): Wish {
+  const identity = concat(fromHex(owner.accountId), fromHex(owner.deviceId), utf8(domain));
+  return { leaf: () => ({ credential: { credentialType: "basic", identity } }) };
+}
+
 async function implementationOf(suite: MlsSuite) {
   return await getCiphersuiteImpl(getCiphersuiteFromName(MLS_SUITES[suite].name));
 }
@@ -131,6 +137,20 @@ Deno.test("validateKeyPackage() refuses packages of another device or account", 
   await refused({ ...owner, deviceKey: other.deviceKey }, bytes, /key is not the device's/);
 });
 
+Deno.test("validateKeyPackage() takes credentials that name the server's own domain or none", async () => {
+  const owner = await makeOwner();
+  const accepts = async (named: string, domain: string) => {
+    const bytes = await makeKeyPackage(owner, withDomain(owner, named));
+    const expected = { ...owner, now: NOW, lifetimeMaxMs: LIFETIME_MAX_MS, domain };
+    return await validateKeyPackage(bytes, expected).then(() => true, () => false);
+  };
+  assert.ok(await accepts("", "a.test"));
+  assert.ok(await accepts("a.test", "a.test"));
+  for (const [named, domain] of [["b.test", "a.test"], ["a.test", ""], ["a.tes", "a.test"]] as const) {
+    assert.ok(!await accepts(named, domain), `${named} on ${domain}`);
+  }
+});
+
 Deno.test("validateKeyPackage() refuses credentials that are not basic", async () => {
   const owner = await makeOwner();
   const credential = { credentialType: "x509" as const, certificates: [utf8("certificate")] };
@@ -222,19 +242,21 @@ class World implements AsyncDisposable {
   readonly clock = new FakeClock({ now: NOW });
   readonly keyPackages: KeyPackages;
 
-  private constructor(readonly store: Store, readonly dataDir: string) {
+  private constructor(readonly store: Store, readonly dataDir: string, domain: string) {
     this.keyPackages = new KeyPackages({
       store,
       clock: this.clock,
       perSuiteMax: 3,
       lowBelow: 2,
       lowNotice: (suite, count) => this.notice(`low ${suite} ${count}`),
+      domain,
     });
   }
 
-  static async open(): Promise<World> {
+  static async open(domain = ""): Promise<World> {
     const dataDir = await Deno.makeTempDir({ prefix: "qpq-keypackages-" });
-    return new World(await openStore({ backend: "sqlcipher", dataDir, keys: ["key of tests"] }), dataDir);
+    const store = await openStore({ backend: "sqlcipher", dataDir, keys: ["key of tests"] });
+    return new World(store, dataDir, domain);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -276,16 +298,21 @@ class World implements AsyncDisposable {
   async upload(
     owner: Owner & { deviceSigned: boolean },
     count: number,
-    options: { lastResort?: boolean } = {},
+    options: { lastResort?: boolean; domain?: string } = {},
   ) {
-    const { lastResort = false } = options;
-    const made = await Promise.all(Array.from({ length: count }, () => makeKeyPackage(owner)));
+    const { lastResort = false, domain = "" } = options;
+    const wish = withDomain(owner, domain);
+    const made = await Promise.all(Array.from({ length: count }, () => makeKeyPackage(owner, wish)));
     return await this.keyPackages.upload(owner, made.map((bytes) => ({ bytes, lastResort })));
   }
 
-  claim(target: { userName: string } | { accountId: AccountId }, options: { lastResortOnly?: boolean } = {}) {
-    const mayTakeFresh = () => !options.lastResortOnly;
-    return this.keyPackages.claim({ target, suite: MLS_SUITE_X25519, devices: null, mayTakeFresh });
+  claim(
+    target: { userName: string } | { accountId: AccountId },
+    options: { lastResortOnly?: boolean; fromPeer?: boolean } = {},
+  ) {
+    const { lastResortOnly, fromPeer = false } = options;
+    const mayTakeFresh = () => !lastResortOnly;
+    return this.keyPackages.claim({ target, suite: MLS_SUITE_X25519, devices: null, mayTakeFresh, fromPeer });
   }
 }
 
@@ -390,4 +417,30 @@ Deno.test("claim() takes only the devices asked for, and refuses unknown suites"
   assert.deepEqual(keyPackages.map(({ deviceId }) => deviceId), [wanted.deviceId]);
   await rejectsWith(world.keyPackages.claim({ ...claim, suite: 2 }), "malformedRequest");
   await rejectsWith(world.keyPackages.claim({ ...claim, suite: MLS_SUITE_XWING }), "noKeyPackages");
+});
+
+Deno.test("claim() passes over packages without the domain that the server has got since", async () => {
+  await using world = await World.open("a.test");
+  const accountId = await world.account("alice");
+  const [old, mixed] = [await world.device(accountId), await world.device(accountId)];
+  await world.upload(old, 1);
+  await world.upload(old, 1, { lastResort: true });
+  await world.upload(mixed, 2);
+  await world.upload(mixed, 1, { domain: "a.test" });
+  await world.upload(mixed, 1, { domain: "a.test", lastResort: true });
+  const named = ({ keyPackages }: Awaited<ReturnType<World["claim"]>>) =>
+    keyPackages.map(({ deviceId, lastResort }) =>
+      `${deviceId === old.deviceId ? "old" : "mixed"}${lastResort ? " last resort" : ""}`
+    ).sort();
+  assert.deepEqual(named(await world.claim({ accountId }, { fromPeer: true })), ["mixed"]);
+  assert.deepEqual(named(await world.claim({ accountId }, { fromPeer: true })), ["mixed last resort"]);
+  // Whoever is on this server knows what no domain means.
+  assert.deepEqual(named(await world.claim({ accountId })), ["mixed last resort", "old last resort"]);
+});
+
+Deno.test("claim() of a peer is told noKeyPackages when none names the domain", async () => {
+  await using world = await World.open("a.test");
+  const accountId = await world.account("alice");
+  await world.upload(await world.device(accountId), 2, { lastResort: true });
+  await rejectsWith(world.claim({ accountId }, { fromPeer: true }), "noKeyPackages");
 });
