@@ -76,6 +76,9 @@ export const ERRORS = {
 
   storeUnavailable: { number: 80, text: "The server cannot reach its store; try again later" },
   storeFull: { number: 81, text: "The server's disk is full; nothing was stored; try again later" },
+
+  peerUnavailable: { number: 90, text: "The other server cannot be reached now; try again later" },
+  unknownDomain: { number: 91, text: "This server does not exchange messages with that domain" },
 } as const satisfies Record<string, ErrorRow>;
 
 /** Name of an expected failure. */

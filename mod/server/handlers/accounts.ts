@@ -2,7 +2,7 @@
 import { normaliseUserName } from "../../base/user_name.ts";
 import { QpqError } from "../../base/errors.ts";
 import { callerOf } from "../context.ts";
-import { boundedBytes, boundedList, idBytes, idField } from "../wire.ts";
+import { boundedBytes, boundedList, idBytes, idField } from "../../protocol/fields.ts";
 import { deviceMessage } from "./devices.ts";
 import type { Handlers } from "./types.ts";
 

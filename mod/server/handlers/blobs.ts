@@ -12,7 +12,7 @@ import {
 import type { Stream } from "../../transport/transport.ts";
 import { callerOf } from "../context.ts";
 import { encodeMessage } from "../dispatch.ts";
-import { bytesField, numberField } from "../wire.ts";
+import { bytesField, numberField } from "../../protocol/fields.ts";
 import type { Handlers, OwnStream, OwnStreamHandler } from "./types.ts";
 
 /** An upload that brings nothing for so long has ended. */

@@ -4,7 +4,7 @@ import { QpqError } from "../../base/errors.ts";
 import { fromHex } from "../../base/bytes.ts";
 import { FRAME_BODY_BYTES_MAX } from "../../protocol/frame.ts";
 import type { ServerContext } from "../context.ts";
-import { boundedBytes, boundedList } from "../wire.ts";
+import { boundedBytes, boundedList } from "../../protocol/fields.ts";
 import type { Handlers } from "./types.ts";
 
 /** Longest access token, client version and feature name, in characters. */

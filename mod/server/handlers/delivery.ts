@@ -1,38 +1,25 @@
 /** Enqueue, Fetch, FetchWait, Ack, Subscribe. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { idOf } from "../../base/ids.ts";
-import { QpqError } from "../../base/errors.ts";
-import type { CommitHeader, Fetched, FetchWindow, GuardRequest } from "../../delivery/queues.ts";
+import type { Fetched, FetchWindow } from "../../delivery/queues.ts";
+import { readCommits, readGuard, STATUSES } from "../../federation/messages.ts";
 import { CODE_OK, encodeFrame } from "../../protocol/frame.ts";
-import { parseMlsMessage } from "../../protocol/mls_header.ts";
 import {
-  type CommitGuard,
   type CursorSchema,
   EntryKind,
   type EntrySchema,
   type FetchRequest,
   PushBatchSchema,
-  RecipientStatus,
   type SubscribeRequest,
 } from "../../protocol/qpq_pb.ts";
-import type { Cursor, Entry, RecipientStatus as StoredStatus } from "../../store/store.ts";
+import type { Cursor, Entry } from "../../store/store.ts";
 import { callerOf, type RequestContext } from "../context.ts";
 import { encodeMessage } from "../dispatch.ts";
-import { boundedBytes, bytesField, idBytes, idField, numberField } from "../wire.ts";
+import { idBytes, idField, numberField } from "../../protocol/fields.ts";
 import type { Handlers, OwnStreamHandler } from "./types.ts";
 
-/** Longest MLS group id that is taken. */
-const GROUP_ID_BYTES_MAX = 255;
 /** Credit of a subscriber that names none, and the most one gets. */
 const CREDIT_BYTES_DEFAULT = 1 << 20;
 const CREDIT_BYTES_MAX = 16 << 20;
-
-const STATUSES: Record<StoredStatus, RecipientStatus> = {
-  ok: RecipientStatus.OK,
-  unknownDevice: RecipientStatus.UNKNOWN_DEVICE,
-  queueFull: RecipientStatus.QUEUE_FULL,
-  blocked: RecipientStatus.BLOCKED,
-};
 
 /** Methods on shared streams. */
 export const deliveryHandlers: Pick<Handlers, "enqueue" | "fetch" | "fetchWait" | "ack"> = {
@@ -123,29 +110,6 @@ function readWindow(request: FetchRequest | undefined): FetchWindow {
     entriesMax: request.entriesMax,
     bytesMax: request.bytesMax,
   };
-}
-
-function readGuard(guard: CommitGuard): GuardRequest {
-  if (guard.groupId.length === 0) throw new QpqError("malformedRequest", "The guard names no group");
-  return {
-    groupId: idOf(boundedBytes(guard.groupId, "guard.group_id", GROUP_ID_BYTES_MAX)),
-    epoch: numberField(guard.epoch, "guard.epoch"),
-    token: bytesField(guard.token, "guard.token", 32),
-    nextTokenSha256: bytesField(guard.nextTokenSha256, "guard.next_token_sha256", 32),
-  };
-}
-
-/** The commits among the payloads, as far as their MLS headers tell. */
-function readCommits(parts: readonly { payload: Uint8Array }[]): CommitHeader[] {
-  const commits: CommitHeader[] = [];
-  for (const { payload } of parts) {
-    const header = parseMlsMessage(payload);
-    if (!header || (header.kind !== "privateMessage" && header.kind !== "publicMessage")) continue;
-    if (header.contentType !== "commit" || header.groupId.length > GROUP_ID_BYTES_MAX) continue;
-    const external = header.kind === "publicMessage" && header.senderType !== "member";
-    commits.push({ groupId: idOf(header.groupId), epoch: header.epoch, external });
-  }
-  return commits;
 }
 
 function fetchResponse(context: RequestContext, { entries, cursor, empty }: Fetched) {

@@ -1,8 +1,9 @@
 /** ListDevices, RevokeDevice, SignDevice. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { strangersDevice } from "../../federation/messages.ts";
 import type { DeviceSchema } from "../../protocol/qpq_pb.ts";
 import type { Device } from "../../store/store.ts";
-import { idBytes, idField } from "../wire.ts";
+import { idBytes, idField } from "../../protocol/fields.ts";
 import type { Handlers } from "./types.ts";
 
 /** Methods of devices. */
@@ -28,11 +29,7 @@ export function deviceMessage(
   device: Device,
   options: { own: boolean },
 ): MessageInitShape<typeof DeviceSchema> {
-  const known = {
-    deviceId: idBytes(device.deviceId),
-    deviceKey: device.deviceKey,
-    ...(device.accountSignature ? { accountSignature: device.accountSignature } : {}),
-  };
+  const known = strangersDevice(device);
   if (!options.own) return known;
   return {
     ...known,

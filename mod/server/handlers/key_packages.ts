@@ -2,11 +2,11 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { normaliseUserName } from "../../base/user_name.ts";
 import type { DeviceId } from "../../base/ids.ts";
+import { claimedMessage } from "../../federation/messages.ts";
 import type { KeyPackageCountSchema } from "../../protocol/qpq_pb.ts";
 import type { KeyPackageCount } from "../../store/store.ts";
 import { callerOf } from "../context.ts";
-import { boundedList, idBytes, idField } from "../wire.ts";
-import { deviceMessage } from "./devices.ts";
+import { boundedList, idField } from "../../protocol/fields.ts";
 import type { Handlers } from "./types.ts";
 
 /** Methods of KeyPackages. */
@@ -45,17 +45,7 @@ export const keyPackageHandlers: Pick<
       devices: devices.length > 0 ? devices : null,
       mayTakeFresh: (accountId) => server.limits.claim(connection, accountId),
     });
-    return {
-      accountId: idBytes(claimed.accountId),
-      userName: claimed.userName,
-      accountKey: claimed.accountKey,
-      devices: claimed.devices.map((device) => deviceMessage(device, { own: false })),
-      keyPackages: claimed.keyPackages.map(({ deviceId, bytes, lastResort }) => ({
-        deviceId: idBytes(deviceId),
-        keyPackage: bytes,
-        lastResort,
-      })),
-    };
+    return claimedMessage(claimed);
   },
 };
 
