@@ -11,6 +11,13 @@ export function addressText({ hostname, port }: NetAddress): string {
   return hostname.includes(":") ? `[${hostname.replace(/^\[(.*)\]$/, "$1")}]:${port}` : `${hostname}:${port}`;
 }
 
+/** The address in `host:port`, IPv6 in brackets; undefined when it is none. */
+export function tryParseAddress(text: string): NetAddress | undefined {
+  const match = /^(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([A-Za-z0-9._-]+)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  return match && port <= 65535 ? { hostname: (match[1] ?? match[2])!, port } : undefined;
+}
+
 /** The groups of an IPv6 address as eight numbers; IPv4-mapped tails included. Undefined when it is not IPv6. */
 function ipv6Groups(address: string): number[] | undefined {
   const bare = address.split("%")[0] ?? "";

@@ -131,7 +131,7 @@ function optionSection(key: OptionKey): string {
 
 const INTRODUCTION = [
   "Every option can be set in four places; each wins over the one before: its default, the file `qpq-server.toml` in the working folder (or the one that `QPQ_CONFIG` or `--config` names), its environment variable, its flag. Without any configuration the server starts with secure defaults.",
-  "An empty variable counts as unset. Unknown keys, unknown variables with the prefix `QPQ_` and unknown flags are errors, and all problems are told at once, by key and place. Keys of the groups `backup` and `limits` are in the tables `[backup]` and `[limits]`:",
+  "An empty variable counts as unset. Unknown keys, unknown variables with the prefix `QPQ_` and unknown flags are errors, and all problems are told at once, by key and place. Keys of the groups `backup`, `federation` and `limits` are in the tables `[backup]`, `[federation]` and `[limits]`:",
 ];
 
 const REMARKS = [
@@ -144,6 +144,7 @@ const REMARKS = [
 export function configurationPage(): string {
   const general = OPTION_KEYS.filter((key) => !key.includes("."));
   const backup = OPTION_KEYS.filter((key) => key.startsWith("backup."));
+  const federation = OPTION_KEYS.filter((key) => key.startsWith("federation."));
   const limits = OPTION_KEYS.filter((key) => key.startsWith("limits."));
   return [
     "# Configuration",
@@ -156,6 +157,9 @@ export function configurationPage(): string {
     "## Backups",
     paragraph("How they are made, checked and restored is in [backup-restore.md](backup-restore.md)."),
     ...backup.map(optionSection),
+    "## Federation",
+    paragraph("Other servers whose users exchange messages with those of this one. Off by default."),
+    ...federation.map(optionSection),
     "## Limits",
     paragraph("Whatever can grow has a maximum. An address means an IPv4 address or the /64 of an IPv6 one."),
     ...limits.map(optionSection),

@@ -6,6 +6,8 @@
  */
 import type { NetAddress } from "../base/address.ts";
 import { parseFilter } from "../base/log.ts";
+import { peerEntryText, tryParsePeerEntry } from "../base/peer_entry.ts";
+import { tryNormaliseDomain } from "../base/user_address.ts";
 import { LIMITS_PROFILES, type LimitsProfile, profileValue } from "./limits_profiles.ts";
 import { parseSchedule } from "./schedule.ts";
 import {
@@ -178,6 +180,29 @@ const readRecipients: Reader<readonly string[]> = (raw) => {
   if (words instanceof Refusal) return words;
   const wrong = words.find((word) => !/^age1[0-9a-z]{50,}$/.test(word));
   return wrong === undefined ? words : new Refusal(`must be age recipients (age1…): ${wrong.slice(0, 80)}`);
+};
+
+const readDomain: Reader<string> = (raw) => {
+  const text = readString(raw);
+  if (text instanceof Refusal) return text;
+  return tryNormaliseDomain(text) ??
+    new Refusal(`must be a domain such as example.org: ${text.slice(0, 80)}`);
+};
+
+/** In normal form, each domain once. */
+const readPeers: Reader<readonly string[]> = (raw) => {
+  const words = readList(raw);
+  if (words instanceof Refusal) return words;
+  const seen = new Set<string>();
+  const entries: string[] = [];
+  for (const word of words) {
+    const entry = tryParsePeerEntry(word);
+    if (!entry) return new Refusal(`must be domains, each with =host:port or not: ${word.slice(0, 80)}`);
+    if (seen.has(entry.domain)) return new Refusal(`must name each domain once: ${entry.domain}`);
+    seen.add(entry.domain);
+    entries.push(peerEntryText(entry));
+  }
+  return entries;
 };
 
 const keep = (value: number, text: string) =>
@@ -383,6 +408,117 @@ export const OPTIONS = {
     "Every backup that is younger stays.",
   ),
 
+  "federation.domain": row<"string", string | null>(
+    "string",
+    "restart",
+    { read: readDomain, default: null, shown: "" },
+    {
+      defaultText: "none: federation is off",
+      text:
+        "The domain of this server's users, as in `user@example.org`. With it the server exchanges messages with other servers; it needs a certificate for that name (`qpq-server rotate federation`).",
+    },
+  ),
+  "federation.listen": address(
+    { hostname: "0.0.0.0", port: 7001 },
+    "UDP address for other servers.",
+  ),
+  "federation.engine": choice(
+    "restart",
+    ["deno", "quiche"],
+    "deno",
+    "How servers prove who they are: `deno` signs a challenge with the federation certificate; `quiche` authenticates both within TLS, and needs the native binding. Both ends must use the same.",
+  ),
+  "federation.peers": row<"list", readonly string[] | null>("list", "live", {
+    read: readPeers,
+    default: null,
+    shown: "",
+    valuesText: "`domain`, or `domain=host:port`",
+  }, {
+    defaultText: "none",
+    text:
+      "Servers that messages are exchanged with. Without an address the SRV records of `_qpq-federation._udp.<domain>` say where the server is.",
+  }),
+  "federation.mode": choice(
+    "live",
+    ["allowlist", "open"],
+    "allowlist",
+    "`open` takes any domain as a peer that has SRV records and a certificate of the CA set; `allowlist` only those of federation.peers.",
+  ),
+  "federation.dns": row<"address", NetAddress | null>("address", "restart", {
+    read: readAddress,
+    default: null,
+    shown: "",
+  }, {
+    defaultText: "those of the system",
+    text: "Name server for the SRV records.",
+  }),
+  "federation.connections_max": count(
+    "live",
+    256,
+    65_536,
+    "Connections that other servers may have open here; 4 of each.",
+  ),
+  "federation.outbox_ttl": duration(
+    "live",
+    3 * DAY,
+    { min: MINUTE, max: 30 * DAY },
+    "How long messages for a server that cannot be reached are tried, before their sender is told that they failed.",
+  ),
+  "federation.outbox_depth_max": count(
+    "live",
+    100_000,
+    10_000_000,
+    "Messages that wait for one other server.",
+  ),
+  "federation.outbox_bytes_max": bytes(
+    "live",
+    256 * MIB,
+    { min: 8 * MIB, max: TIB },
+    "Bytes of messages that wait for one other server.",
+  ),
+  "federation.peer_messages_per_second": count(
+    "live",
+    1000,
+    1_000_000,
+    "Messages and other requests taken from one other server in a second; ten times as many at once.",
+  ),
+  "federation.peer_bytes_per_day": bytes(
+    "live",
+    20 * GIB,
+    { min: 10 * MIB, max: 1024 * TIB },
+    "Bytes of messages taken from all users of one other server in a day.",
+  ),
+  "federation.peer_claims_per_minute": count(
+    "live",
+    600,
+    1_000_000,
+    "KeyPackages that users of one other server claim in a minute; beyond, they get the last-resort ones.",
+  ),
+  "federation.peer_message_ids_max": count(
+    "live",
+    1_000_000,
+    100_000_000,
+    "Message ids that are remembered of one other server, so that a message sent again is delivered once.",
+  ),
+  "federation.blob_cache_bytes": bytes(
+    "live",
+    GIB,
+    { min: MIB, max: 100 * TIB },
+    "Copies kept of blobs of other servers.",
+  ),
+  "federation.blob_cache_ttl": duration(
+    "live",
+    DAY,
+    { min: MINUTE, max: 30 * DAY },
+    "How long such a copy is kept.",
+  ),
+  "federation.recipient_domains_max": count(
+    "live",
+    64,
+    1024,
+    "Other servers that one message may go to.",
+  ),
+
   "limits.shared_addresses": boolean(
     "live",
     false,
@@ -581,6 +717,14 @@ export type BackupSettings = {
   ]: ValueOf<typeof OPTIONS[Key]>;
 };
 
+/** The `federation.` options, named alike. */
+export type FederationSettings = {
+  readonly [
+    Key in OptionKey as Key extends `federation.${infer Name}` ? NameOf<Name, typeof OPTIONS[Key]["type"]>
+      : never
+  ]: ValueOf<typeof OPTIONS[Key]>;
+};
+
 /** Everything that is configured, typed: names in camelCase, durations in milliseconds with `Ms` behind. */
 export type Settings =
   & {
@@ -588,7 +732,7 @@ export type Settings =
       Key in OptionKey as Key extends `${string}.${string}` ? never : NameOf<Key, typeof OPTIONS[Key]["type"]>
     ]: ValueOf<typeof OPTIONS[Key]>;
   }
-  & { readonly limits: Limits; readonly backup: BackupSettings };
+  & { readonly limits: Limits; readonly backup: BackupSettings; readonly federation: FederationSettings };
 
 /** All keys, in the order of the table. */
 export const OPTION_KEYS = Object.keys(OPTIONS) as OptionKey[];
@@ -617,7 +761,7 @@ export function settingName(key: OptionKey): string {
 /** Settings from values by key; a key without a value gets that of the limits' profile, else its default. */
 export function buildSettings(values: ReadonlyMap<OptionKey, unknown>): Settings {
   const settings: Record<string, unknown> = {};
-  const groups: Record<string, Record<string, unknown>> = { limits: {}, backup: {} };
+  const groups: Record<string, Record<string, unknown>> = { limits: {}, backup: {}, federation: {} };
   const profile = (values.get("limits_profile") ?? OPTIONS.limits_profile.default) as LimitsProfile;
   for (const key of OPTION_KEYS) {
     const group = groups[key.split(".")[0]!] ?? settings;
@@ -637,6 +781,7 @@ export function valueOf(settings: Settings, key: OptionKey): unknown {
   const groups: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
     limits: settings.limits,
     backup: settings.backup,
+    federation: settings.federation,
   };
   return (groups[key.split(".")[0]!] ?? settings as Readonly<Record<string, unknown>>)[settingName(key)];
 }

@@ -2,7 +2,7 @@
  * Types of option values: how each is read from text (environment, flags) and from TOML. A reader returns the
  * value or, as a {@link Refusal}, what is wrong with it in words that never repeat the value of a secret.
  */
-import type { NetAddress } from "../base/address.ts";
+import { type NetAddress, tryParseAddress } from "../base/address.ts";
 
 /** Why a value cannot be used: the rest of a sentence that begins with the option's name. */
 export class Refusal {
@@ -136,12 +136,8 @@ export function readBytes(min: number, max: number): Reader<number> {
 /** `host:port`; IPv6 in brackets: `[::]:7000`. Port 0 is any free one. */
 export const readAddress: Reader<NetAddress> = (raw) => {
   const text = typeof raw === "string" ? raw.trim() : "";
-  const match = /^(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([A-Za-z0-9._-]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (!match || port > 65535) {
-    return new Refusal(`must be host:port such as 0.0.0.0:7000 or [::]:7000: ${show(raw)}`);
-  }
-  return { hostname: (match[1] ?? match[2])!, port };
+  return tryParseAddress(text) ??
+    new Refusal(`must be host:port such as 0.0.0.0:7000 or [::]:7000: ${show(raw)}`);
 };
 
 /** Comma-separated words, or an array in TOML. */

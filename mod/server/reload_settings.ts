@@ -109,3 +109,28 @@ export function expiryTimesOf(settings: Settings): ExpiryTimes {
     deviceIdleMs: settings.deviceIdleTtlMs,
   };
 }
+
+/** What federation needs of the settings; each value is read when it is used. */
+export function federationViewOf({ federation }: Settings) {
+  return {
+    mode: federation.mode,
+    peers: federation.peers ?? [],
+    connectionsMax: federation.connectionsMax,
+    outboxTtlMs: federation.outboxTtlMs,
+    outboxDepthMax: federation.outboxDepthMax,
+    outboxBytesMax: federation.outboxBytesMax,
+    peerMessagesPerSecond: federation.peerMessagesPerSecond,
+    peerBytesPerDay: federation.peerBytesPerDay,
+    peerClaimsPerMinute: federation.peerClaimsPerMinute,
+    peerMessageIdsMax: federation.peerMessageIdsMax,
+    blobCacheBytes: federation.blobCacheBytes,
+    blobCacheTtlMs: federation.blobCacheTtlMs,
+    recipientDomainsMax: federation.recipientDomainsMax,
+  };
+}
+
+/** Where federation listens and how it reaches others; null when it is off. Waits for a restart. */
+export function federationPlaceOf({ federation }: Settings) {
+  const { domain, listen, engine, dns } = federation;
+  return domain === null ? null : { domain, listen, engine, dns };
+}

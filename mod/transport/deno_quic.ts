@@ -81,7 +81,7 @@ class DenoQuicListener implements Listener {
     this.#listeners.push(this.#endpoint.listen({
       cert: certificate.certificatePem,
       key: certificate.privateKeyPem,
-      alpnProtocols: [ALPN],
+      alpnProtocols: [this.#options.alpn ?? ALPN],
       maxConcurrentBidirectionalStreams: this.#options.streamsMax,
       maxConcurrentUnidirectionalStreams: 0,
       ...timeouts(this.#options.idleTimeoutMs),
@@ -253,11 +253,12 @@ async function connectTo(
   const giveUp = () => endpoint.close();
   options.signal.addEventListener("abort", giveUp, { once: true });
   try {
+    const alpn = options.alpn ?? ALPN;
     const wanted: ConnectQuicOptions = {
       hostname: address,
       port: options.port,
-      serverName: normalHost(options.hostname),
-      alpnProtocols: [ALPN],
+      serverName: normalHost(options.serverName ?? options.hostname),
+      alpnProtocols: [alpn],
       endpoint,
       maxConcurrentUnidirectionalStreams: 0,
       ...timeouts(options.idleTimeoutMs),
@@ -268,9 +269,9 @@ async function connectTo(
     } else if (identity.caPem !== undefined) wanted.caCerts = [identity.caPem];
     const conn = await Deno.connectQuic(wanted);
     const connection = new DenoQuicConnection(conn);
-    if (conn.protocol === ALPN) return connection;
+    if (conn.protocol === alpn) return connection;
     connection.close(0, "wrong protocol");
-    throw new ConnectError("protocol", `${addressText(options)} does not speak ${ALPN}`);
+    throw new ConnectError("protocol", `${addressText(options)} does not speak ${alpn}`);
   } catch (error) {
     endpoint.close();
     options.signal.throwIfAborted();
@@ -296,7 +297,10 @@ function explain(error: unknown, options: ConnectOptions): ConnectError {
     return problem("certificate", `The certificate of ${where} is refused: ${why}`);
   }
   if (/error 120|known protocol|ALPN/i.test(text)) {
-    return problem("protocol", `${where} does not speak ${ALPN}; it may be another or a newer server`);
+    return problem(
+      "protocol",
+      `${where} does not speak ${options.alpn ?? ALPN}; it may be another or a newer server`,
+    );
   }
   if (/refused/i.test(text)) {
     return problem("unreachable", `${where} refused the connection; it is busy or shutting down`);

@@ -28,6 +28,8 @@ export interface ListenOptions {
   /** 0: any free port. */
   readonly port: number;
   readonly certificate: ServerCertificate;
+  /** The protocol that is spoken here; {@link ALPN} by default. */
+  readonly alpn?: string;
   /** Connections that are silent for longer are dropped; the engine sends keep-alives at a third of it. */
   readonly idleTimeoutMs: number;
   /** Bidirectional streams that a peer may have open in one connection. */
@@ -74,6 +76,10 @@ export interface ConnectOptions {
   readonly hostname: string;
   readonly port: number;
   readonly identity: ServerIdentity;
+  /** The protocol to speak; {@link ALPN} by default. */
+  readonly alpn?: string;
+  /** The name that is sent (SNI) and that the certificate has to be for; `hostname` by default. */
+  readonly serverName?: string;
   readonly idleTimeoutMs: number;
   /** How long to wait for an answer; 10 s by default. */
   readonly handshakeTimeoutMs?: number;

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import type { Bytes } from "../../mod/base/bytes.ts";
 import { concat, equal, randomBytes, utf8, utf8Text } from "../../mod/base/bytes.ts";
-import { inspectCertificate } from "../../mod/transport/tls.ts";
+import { inspectCertificate, makeLeaf } from "../../mod/transport/tls.ts";
 import type {
   Connection,
   ConnectOptions,
@@ -114,6 +114,26 @@ function datagramSocket(): { conn: Deno.DatagramConn } & AsyncDisposable {
 /** Registers the suite for one engine. */
 export function transportContract(name: string, engine: TransportEngine): void {
   const check = (what: string, body: () => Promise<void>) => Deno.test(`transport ${name}: ${what}`, body);
+
+  check("a listener speaks the protocol that it was given, and no other", async () => {
+    await using fixture = await Fixture.open(engine, { alpn: "other/1" });
+    await assert.rejects(fixture.connect(), { name: "ConnectError", problem: "protocol" });
+    const { client, server } = await fixture.pair({ alpn: "other/1" });
+    await client[Symbol.asyncDispose]();
+    await server.closed;
+  });
+
+  check("the certificate has to be for serverName, whatever the address is", async () => {
+    const { ca } = await testCertificates();
+    const certificate = await makeLeaf({ ca, names: ["a.example"], now: Date.now() });
+    await using fixture = await Fixture.open(engine, { certificate });
+    const refused = { name: "ConnectError", problem: "certificate" };
+    await assert.rejects(fixture.connect(), refused);
+    await assert.rejects(fixture.connect({ serverName: "b.example" }), refused);
+    const { client, server } = await fixture.pair({ serverName: "a.example" });
+    await client[Symbol.asyncDispose]();
+    await server.closed;
+  });
 
   check("port 0 gives a real port, and both sides know each other's address", async () => {
     await using fixture = await Fixture.open(engine);

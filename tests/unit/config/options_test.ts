@@ -12,7 +12,7 @@ import { Refusal } from "../../../mod/config/values.ts";
 Deno.test("every option has a well-formed key of its own, in each spelling", () => {
   const spellings = [environmentName, flagName, (key: string) => key];
   for (const spell of spellings) assert.equal(new Set(OPTION_KEYS.map(spell)).size, OPTION_KEYS.length);
-  for (const key of OPTION_KEYS) assert.match(key, /^((limits|backup)\.)?[a-z]+(_[a-z0-9]+)*$/);
+  for (const key of OPTION_KEYS) assert.match(key, /^((limits|backup|federation)\.)?[a-z]+(_[a-z0-9]+)*$/);
 });
 
 Deno.test("names follow one rule", () => {

@@ -25,10 +25,12 @@ async function sources(folder: string): Promise<string[]> {
 /** Is the setting taken out of something: `settings.name`, or `{ name } = settings`? Short names need the former word. */
 function isRead(text: string, key: OptionKey): boolean {
   const name = settingName(key);
-  const owner = /[A-Z]/.test(name) ? "[\\w)\\]]" : "(?:[sS]ettings(?:\\(\\))?|[lL]imits|[bB]ackup|current)";
+  const owner = /[A-Z]/.test(name)
+    ? "[\\w)\\]]"
+    : "(?:[sS]ettings(?:\\(\\))?|[lL]imits|[bB]ackup|[fF]ederation|current)";
   const property = new RegExp(`${owner}\\s*\\??\\.\\s*${name}\\b`);
   const taken = new RegExp(
-    `\\{[^{}]*\\b${name}\\b[^{}]*\\}(?:\\s*=\\s*[\\w.#]*|:\\s*)(?:[sS]ettings|[lL]imits|[bB]ackup)`,
+    `\\{[^{}]*\\b${name}\\b[^{}]*\\}(?:\\s*=\\s*[\\w.#]*|:\\s*)(?:[sS]ettings|[lL]imits|[bB]ackup|[fF]ederation)`,
   );
   return property.test(text) || taken.test(text);
 }
