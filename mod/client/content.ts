@@ -4,6 +4,7 @@
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Bytes, copy } from "../base/bytes.ts";
+import { tryNormaliseDomain } from "../base/user_address.ts";
 import { ContentSchema, type File as FileMessage } from "./content_pb.ts";
 
 /** Largest chunk of a file that is accepted: it must fit in memory. */
@@ -24,6 +25,8 @@ export interface FileReference {
   readonly mediaType: string;
   /** When the blob may be gone; 0: not known. */
   readonly expiresAtMs: number;
+  /** Of the server that has the blob; without, the sender's own server had no domain. */
+  readonly domain?: string;
 }
 
 /** The content of a message. */
@@ -76,6 +79,7 @@ function fileReference(file: FileMessage): FileReference | undefined {
     name: safeFileName(file.name),
     mediaType: MEDIA_TYPE_PATTERN.test(file.mediaType) ? file.mediaType : "application/octet-stream",
     expiresAtMs: safeNumber(file.expiresAtMs) ?? 0,
+    ...(tryNormaliseDomain(file.domain) === file.domain ? { domain: file.domain } : {}),
   };
 }
 

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file content.proto.
  */
 export const file_content: GenFile = /*@__PURE__*/
-  fileDesc("Cg1jb250ZW50LnByb3RvEg5xcHEuY29udGVudC52MSJxCgdDb250ZW50EhIKCnNlbnRfYXRfbXMYASABKAQSJAoEdGV4dBgCIAEoCzIULnFwcS5jb250ZW50LnYxLlRleHRIABIkCgRmaWxlGAMgASgLMhQucXBxLmNvbnRlbnQudjEuRmlsZUgAQgYKBGJvZHkiFAoEVGV4dBIMCgR0ZXh0GAEgASgJIoQBCgRGaWxlEhMKC2Jsb2Jfc2hhMjU2GAEgASgMEgsKA2tleRgCIAEoDBITCgtjaHVua19ieXRlcxgDIAEoDRIMCgRzaXplGAQgASgEEgwKBG5hbWUYBSABKAkSEgoKbWVkaWFfdHlwZRgGIAEoCRIVCg1leHBpcmVzX2F0X21zGAcgASgEYgZwcm90bzM");
+  fileDesc("Cg1jb250ZW50LnByb3RvEg5xcHEuY29udGVudC52MSJxCgdDb250ZW50EhIKCnNlbnRfYXRfbXMYASABKAQSJAoEdGV4dBgCIAEoCzIULnFwcS5jb250ZW50LnYxLlRleHRIABIkCgRmaWxlGAMgASgLMhQucXBxLmNvbnRlbnQudjEuRmlsZUgAQgYKBGJvZHkiFAoEVGV4dBIMCgR0ZXh0GAEgASgJIpQBCgRGaWxlEhMKC2Jsb2Jfc2hhMjU2GAEgASgMEgsKA2tleRgCIAEoDBITCgtjaHVua19ieXRlcxgDIAEoDRIMCgRzaXplGAQgASgEEgwKBG5hbWUYBSABKAkSEgoKbWVkaWFfdHlwZRgGIAEoCRIVCg1leHBpcmVzX2F0X21zGAcgASgEEg4KBmRvbWFpbhgIIAEoCWIGcHJvdG8z");
 
 /**
  * @generated from message qpq.content.v1.Content
@@ -121,6 +121,13 @@ export type File = Message<"qpq.content.v1.File"> & {
    * @generated from field: uint64 expires_at_ms = 7;
    */
   expiresAtMs: bigint;
+
+  /**
+   * The server that has the blob; empty: the sender's, when it had no domain.
+   *
+   * @generated from field: string domain = 8;
+   */
+  domain: string;
 };
 
 /**

@@ -5,8 +5,10 @@
 import { type AccountId, type DeviceId, type EntryId, type GroupId, randomId } from "../base/ids.ts";
 import { decodeContent, type FileReference } from "./content.ts";
 import type { StateTransaction } from "./state.ts";
-import type { InboxNotice, InboxRecord } from "./state_records.ts";
+import type { HeldRecord, InboxNotice, InboxRecord } from "./state_records.ts";
 
+/** Messages that may wait for a person's trust; more are dropped and said to be unreadable. */
+const HELD_MAX = 1000;
 /** Files that are remembered. */
 const FILES_MAX = 1000;
 
@@ -59,11 +61,22 @@ export function choreKey(
   return `${chore.kind}:${chore.deviceId}:${chore.groupId ?? ""}`;
 }
 
+/** Keeps a message until a person trusts the account key that signed its sender's device; says so once. */
+export function holdMessage(tx: StateTransaction, held: HeldRecord): void {
+  const { row } = held;
+  const all = tx.all("held");
+  const isFirst = !all.some((one) => one.row.senderAccountId === row.senderAccountId);
+  const { entryId, groupId, seq, acceptedMs } = row;
+  if (all.length < HELD_MAX) tx.put("held", entryId, held);
+  if (!isFirst && all.length < HELD_MAX) return;
+  addNotice(tx, { notice: { kind: "unreadable", reason: "untrusted" }, entryId, groupId, seq, acceptedMs });
+}
+
 /** Notes something to do in the groups. */
 export function addChore(
   tx: StateTransaction,
   chore: {
-    kind: "addDevice" | "removeDevice";
+    kind: "addDevice" | "removeDevice" | "nameDomain";
     groupId?: GroupId;
     accountId: AccountId;
     deviceId: DeviceId;

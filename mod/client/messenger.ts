@@ -89,7 +89,8 @@ export class Client implements AsyncDisposable {
     const uplink = new Uplink({ state, clock, server, choice, accessToken, connect });
     const contacts = new Contacts({ state, uplink, clock });
     const store = new GroupStore({ state, contacts, clock });
-    const outbox = new Outbox({ state, uplink, groups: store, clock });
+    const onAdopted = () => this.#inbox.settleEarly();
+    const outbox = new Outbox({ state, uplink, groups: store, clock, onAdopted });
     const keyPackages = new KeyPackageUpkeep({ state, uplink, groups: store, clock });
     const onKeyPackagesLow = () => keyPackages.expireCheck();
     const inbox = new Inbox({ state, contacts, groups: store, clock, onKeyPackagesLow });
@@ -106,7 +107,7 @@ export class Client implements AsyncDisposable {
     this.#groups = groups;
     this.#accounts = new Accounts({ state, uplink, keyPackages, clock });
     this.#sender = new Sender({ state, uplink, contacts, store, groups, committer, outbox, receiver, clock });
-    this.#chores = new Chores({ state, groups: store, committer, outbox, keyPackages, clock });
+    this.#chores = new Chores({ state, groups: store, committer, outbox, keyPackages, inbox, clock });
   }
 
   /** Opens the state folder. Connects when something needs the server. Throws StateError. */
@@ -216,7 +217,7 @@ export class Client implements AsyncDisposable {
     return this.#accounts.blocks();
   }
 
-  /** Wraps the state's key under another passphrase, or under none. */
+  /** Wraps the state's key under another passphrase, or none. */
   setPassphrase(passphrase: Passphrase | undefined): Promise<void> {
     return this.#state.setPassphrase(passphrase);
   }
@@ -230,7 +231,7 @@ export class Client implements AsyncDisposable {
    */
   async verify(userName: string): Promise<Verification> {
     const accountId = await this.#groups.accountOf(userName);
-    await this.#contacts.refresh(accountId);
+    await this.#contacts.refresh({ accountId, domain: this.#contacts.domainOf(accountId) });
     return this.#contacts.verification(accountId);
   }
 

@@ -6,9 +6,9 @@ import { fromHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import { type AccountId, type DeviceId, idOf } from "../base/ids.ts";
-import { normaliseUserName } from "../base/user_name.ts";
+import { parseUserAddress, userAddressText } from "../base/user_address.ts";
 import type { ServerLink } from "./identity.ts";
-import { nameIn, ownAccount } from "./messenger_contacts.ts";
+import { nameIn, ownAccount, ownDomain } from "./messenger_contacts.ts";
 import type { KeyPackageUpkeep } from "./messenger_key_packages.ts";
 import type { Uplink } from "./messenger_uplink.ts";
 import * as session from "./session.ts";
@@ -27,13 +27,17 @@ const ACCOUNT_TABLES: readonly TableName[] = [
   "outbox",
   "inbox",
   "seen",
+  "settings",
   "held",
   "chores",
   "files",
+  "relayed",
+  "early",
 ];
 
 /** A name and a password, and what a new device is called. */
 export interface Credentials {
+  /** `user`, or `user@domain` with the server's own domain. */
   readonly userName: string;
   readonly password: string;
   /** For the first login in this state. */
@@ -43,6 +47,10 @@ export interface Credentials {
 /** Who a client is. */
 export interface Whoami {
   readonly userName: string;
+  /** Of the server; empty when it has none. */
+  readonly domain: string;
+  /** What users of any server may call this account: `user@domain`; on a server without a domain, the user name. */
+  readonly address: string;
   readonly accountId: AccountId;
   readonly deviceId: DeviceId;
   readonly deviceName: string;
@@ -69,8 +77,12 @@ export class Accounts {
     const account = this.#state.one("account");
     const device = this.#state.one("device");
     if (!account || !device) return null;
+    const { userName } = account;
+    const domain = ownDomain(this.#state);
     return {
-      userName: account.userName,
+      userName,
+      domain,
+      address: userAddressText({ userName, domain }),
       accountId: account.accountId,
       deviceId: device.deviceId,
       deviceName: device.name,
@@ -88,22 +100,25 @@ export class Accounts {
       );
     }
     return await this.#onFreshLink(async (link) => {
-      await session.register(link, credentials);
-      await this.#login(link, credentials);
+      const own = { ...credentials, userName: nameHere(link, credentials.userName) };
+      await session.register(link, own);
+      await this.#login(link, own);
     });
   }
 
   /** Logs this device in; again, with the same groups, if it was before. */
   async login(credentials: Credentials): Promise<Whoami> {
     const account = this.#state.one("account");
-    const userName = normaliseUserName(credentials.userName);
+    const { userName } = parseUserAddress(credentials.userName);
     if (account && account.userName !== userName) {
       throw new QpqError(
         "deviceConflict",
         `This state belongs to ${account.userName}; use another state folder`,
       );
     }
-    return await this.#onFreshLink((link) => this.#login(link, credentials));
+    return await this.#onFreshLink((link) =>
+      this.#login(link, { ...credentials, userName: nameHere(link, credentials.userName) })
+    );
   }
 
   /** Ends the session. Groups and messages stay; log in again to go on. */
@@ -233,6 +248,14 @@ export class Accounts {
       throw error;
     }
   }
+}
+
+/** The user name in what somebody typed for an account of this server. */
+function nameHere({ hello }: ServerLink, typed: string): string {
+  const { userName, domain } = parseUserAddress(typed);
+  if (domain === "" || domain === hello.domain) return userName;
+  const here = hello.domain === "" ? "has no domain" : `is ${hello.domain}`;
+  throw new QpqError("userNameInvalid", `Cannot use ${typed} here: this server ${here}`);
 }
 
 /** A session that the server has ended already needs no logout. */

@@ -8,11 +8,13 @@ import { messageOf, QpqError } from "../base/errors.ts";
 import type { GroupId } from "../base/ids.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import { logger } from "../base/log.ts";
+import type { Inbox } from "./inbox.ts";
 import { choreKey } from "./inbox_rows.ts";
 import { type Committer, missingFrom } from "./messenger_commits.ts";
 import type { GroupStore } from "./messenger_group_store.ts";
 import type { KeyPackageUpkeep } from "./messenger_key_packages.ts";
 import { isConnectionTrouble } from "./messenger_uplink.ts";
+import { lacksDomain } from "./mls_commits.ts";
 import { groupInfo, members } from "./mls_group.ts";
 import type { Outbox } from "./outbox.ts";
 import type { ClientState } from "./state.ts";
@@ -32,6 +34,7 @@ export class Chores {
   readonly #committer: Committer;
   readonly #outbox: Outbox;
   readonly #keyPackages: KeyPackageUpkeep;
+  readonly #inbox: Inbox;
   readonly #clock: Clock;
   readonly #mutex = new KeyedMutex();
 
@@ -41,6 +44,7 @@ export class Chores {
     committer: Committer;
     outbox: Outbox;
     keyPackages: KeyPackageUpkeep;
+    inbox: Inbox;
     clock: Clock;
   }) {
     this.#state = deps.state;
@@ -48,6 +52,7 @@ export class Chores {
     this.#committer = deps.committer;
     this.#outbox = deps.outbox;
     this.#keyPackages = deps.keyPackages;
+    this.#inbox = deps.inbox;
     this.#clock = deps.clock;
   }
 
@@ -59,6 +64,8 @@ export class Chores {
     return this.#mutex.run("", async () => {
       await this.#attempt("key packages", () => this.#keyPackages.keep());
       await this.#attempt("outbox", () => this.#outbox.flush());
+      await this.#attempt("early messages", () => this.#inbox.settleEarly());
+      await this.#attempt("held messages", () => this.#inbox.refreshHeld());
       for (const chore of this.#state.all("chores")) {
         const done = await this.#attempt(chore.kind, () => this.#do(chore));
         await this.#state.transaction((tx) => {
@@ -99,12 +106,25 @@ export class Chores {
       const isConcerned = row.status === "active" && !row.broken &&
         (chore.groupId === undefined || chore.groupId === row.id);
       if (!isConcerned) continue;
-      isDone = await (chore.kind === "addDevice"
-        ? this.#addDevice(row, chore)
-        : this.#removeDevice(row.id, chore)) &&
-        isDone;
+      isDone = await this.#doIn(row, chore) && isDone;
     }
     return isDone;
+  }
+
+  #doIn(row: GroupRecord, chore: ChoreRecord): Promise<boolean> {
+    switch (chore.kind) {
+      case "addDevice":
+        return this.#addDevice(row, chore);
+      case "removeDevice":
+        return this.#removeDevice(row.id, chore);
+      case "nameDomain":
+        return this.#nameDomain(row.id);
+    }
+  }
+
+  async #nameDomain(groupId: GroupId): Promise<boolean> {
+    await this.#committer.commit(groupId, (group) => lacksDomain(this.#groups.context, group) ? {} : null);
+    return true;
   }
 
   async #addDevice(row: GroupRecord, chore: ChoreRecord): Promise<boolean> {

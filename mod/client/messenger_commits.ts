@@ -8,22 +8,39 @@ import { QpqError } from "../base/errors.ts";
 import { type AccountId, type DeviceId, type GroupId, idOf } from "../base/ids.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import type { MlsSuite } from "../base/mls_suites.ts";
-import { normaliseUserName } from "../base/user_name.ts";
-import { AccountKeyChangedError, type Contacts, ownAccount } from "./messenger_contacts.ts";
+import { type UserAddress, userAddressText } from "../base/user_address.ts";
+import { backoff } from "../base/retry.ts";
+import {
+  type AccountAddress,
+  AccountKeyChangedError,
+  contactAddress,
+  type Contacts,
+  nameIn,
+  ownAccount,
+} from "./messenger_contacts.ts";
 import type { GroupStore } from "./messenger_group_store.ts";
 import type { Uplink } from "./messenger_uplink.ts";
-import { changeMembers, type GroupChanges, type PendingCommit } from "./mls_commits.ts";
+import {
+  changeMembers,
+  DomainMissingError,
+  type GroupChanges,
+  lacksDomain,
+  type PendingCommit,
+} from "./mls_commits.ts";
 import { MlsError } from "./mls_error.ts";
-import { encodeGroup, type MlsGroup, type MlsMember } from "./mls_group.ts";
+import { encodeGroup, groupInfo, members, type MlsGroup, type MlsMember } from "./mls_group.ts";
 import { checkKeyPackage } from "./mls_key_packages.ts";
-import { addToOutbox, type Delivered, type DeliveryFailure, type Outbox, type OutboxPart } from "./outbox.ts";
+import { addToOutbox, type Delivered, type DeliveryFailure, type Outbox, outboxPart } from "./outbox.ts";
 import type { ClientState } from "./state.ts";
 
 const ATTEMPTS_MAX = 10;
+/** The commit that came first may still be on its way from another server. */
+const OVERTAKEN = { initialMs: 50, maxMs: 2_000 };
 
 /** KeyPackages of one account's devices, claimed and checked. */
 export interface Claimed {
   readonly accountId: AccountId;
+  /** With the domain of another server. */
   readonly userName: string;
   readonly keyPackages: ReadonlyMap<DeviceId, Uint8Array>;
   /** Devices that cannot be added: the account key has not signed them, or their KeyPackage is not valid. */
@@ -37,8 +54,8 @@ export interface Committed {
   readonly failures: readonly DeliveryFailure[];
 }
 
-/** Whose KeyPackages are wanted. */
-export type ClaimTarget = { readonly userName: string } | { readonly accountId: AccountId };
+/** Whose KeyPackages are wanted; the domain is empty for this account's own server. */
+export type ClaimTarget = UserAddress | AccountAddress;
 
 /** Makes commits. */
 export class Committer {
@@ -79,30 +96,58 @@ export class Committer {
     plan: (group: MlsGroup) => GroupChanges | null | Promise<GroupChanges | null>,
   ): Promise<Committed> {
     return this.#mutex.run(groupId, async () => {
+      const waits = backoff(OVERTAKEN);
       for (let attempt = 1;; attempt++) {
         await this.#outbox.flush();
-        const changes = await plan(this.#groups.load(this.#state, groupId).group);
+        await this.#outbox.settleCommit(groupId); // another one of this epoch would overtake it
+        const { group } = this.#groups.load(this.#state, groupId);
+        const changes = await plan(group);
         if (!changes) return { added: [], removed: [], failures: [] };
         try {
+          // Additions alone leave this device's leaf as it is.
+          if (changes.add && lacksDomain(this.#groups.context, group)) await this.#commitOnce(groupId, {});
           return await this.#commitOnce(groupId, changes);
         } catch (error) {
-          if (!isOvertaken(error) || attempt === ATTEMPTS_MAX) throw error;
+          if (!isOvertaken(error) || attempt === ATTEMPTS_MAX) throw this.#inNames(error);
+          await this.#catchUp();
+          if (!this.#isBehind(groupId, error)) continue;
+          await this.#uplink.pause(waits.nextMs());
           await this.#catchUp();
         }
       }
     });
   }
 
+  /** Did a commit win that has not come here yet? */
+  #isBehind(groupId: GroupId, error: unknown): boolean {
+    const current = error instanceof QpqError ? error.details.currentEpoch : undefined;
+    if (current === undefined) return false;
+    return groupInfo(this.#groups.load(this.#state, groupId).group).epoch < BigInt(current);
+  }
+
+  #inNames(error: unknown): unknown {
+    if (!(error instanceof DomainMissingError)) return error;
+    const users = new Set(error.devices.map(({ accountId }) => nameIn(this.#state, accountId)));
+    return new MlsError(
+      "domainMissing",
+      "Nobody of another server can be added yet: devices of these members do not say in the group which server " +
+        `they are on, and do so when their clients next receive: ${[...users].join(", ")}`,
+      { cause: error },
+    );
+  }
+
   async #commitOnce(groupId: GroupId, changes: GroupChanges): Promise<Committed> {
     const { context } = this.#groups;
     const { pending, messageId } = await this.#state.transaction(async (tx) => {
-      const { group } = this.#groups.load(tx, groupId);
-      const pending = await changeMembers(context, group, changes);
+      const loaded = this.#groups.load(tx, groupId);
+      const { group } = loaded;
+      const hub = this.#groups.hubOf(loaded);
+      const pending = await changeMembers(context, group, { ...changes, hub });
       const messageId = addToOutbox(tx, {
-        parts: partsOf(pending, context.identity.deviceId),
+        parts: this.#partsOf(pending, group),
         now: this.#clock.now(),
         groupId,
-        guard: pending.guard,
+        guard: { ...pending.guard, hub: this.#groups.foreign(hub) },
         commit: { next: encodeGroup(pending.group), epoch: pending.guard.epoch },
       });
       return { pending, messageId };
@@ -120,19 +165,21 @@ export class Committer {
     target: ClaimTarget,
     options: { suite: MlsSuite; devices?: readonly DeviceId[] },
   ): Promise<Claimed> {
-    const userName = "userName" in target ? normaliseUserName(target.userName) : undefined;
+    const { domain } = target;
     const answer = await this.#uplink.call("fetchKeyPackages", {
-      ...("userName" in target ? { userName: userName! } : { accountId: fromHex(target.accountId) }),
+      ...("userName" in target ? { userName: target.userName } : { accountId: fromHex(target.accountId) }),
+      domain,
       suite: options.suite,
       deviceIds: (options.devices ?? []).map(fromHex),
     });
     const accountId = idOf<AccountId>(answer.accountId);
     const asked = "userName" in target
-      ? answer.userName === userName && (this.#contacts.find(userName!)?.accountId ?? accountId) === accountId
+      ? answer.userName === target.userName &&
+        (this.#contacts.find(userAddressText(target))?.accountId ?? accountId) === accountId
       : target.accountId === accountId;
     if (!asked) throw new QpqError("internal", "The server answered with the KeyPackages of another account");
-    const contact = await this.#contacts.learn(answer);
-    if (contact.offered) throw new AccountKeyChangedError(contact.userName);
+    const contact = await this.#contacts.learn(answer, domain);
+    if (contact.offered) throw new AccountKeyChangedError(contactAddress(contact));
     const keyPackages = new Map<DeviceId, Uint8Array>();
     const refused: DeviceId[] = [];
     for (const one of answer.keyPackages) {
@@ -141,7 +188,7 @@ export class Committer {
         keyPackages.set(deviceId, one.keyPackage);
       } else refused.push(deviceId);
     }
-    return { accountId, userName: contact.userName, keyPackages, refused };
+    return { accountId, userName: contactAddress(contact), keyPackages, refused };
   }
 
   /** KeyPackages of this account's other devices; none when there are none yet. */
@@ -153,7 +200,7 @@ export class Committer {
     const devices = options.devices ?? await this.#otherDevices();
     if (devices.length === 0) return new Map();
     try {
-      const claimed = await this.claim({ accountId }, { ...options, devices });
+      const claimed = await this.claim({ accountId, domain: "" }, { ...options, devices });
       const others = [...claimed.keyPackages].filter(([id]) => id !== deviceId);
       return new Map(others);
     } catch (error) {
@@ -161,6 +208,18 @@ export class Committer {
       if (error instanceof QpqError && error.code === "noKeyPackages") return new Map();
       throw error;
     }
+  }
+
+  /**
+   * The commit goes to this device as well: if its answer is lost for longer than the server remembers message
+   * ids, the queue still says whose commit was accepted.
+   */
+  #partsOf(pending: PendingCommit, group: MlsGroup) {
+    const foreign = (domain: string) => this.#groups.foreign(domain);
+    const parts = [outboxPart(pending.commit, members(group), foreign)];
+    const joiners = pending.added.filter((member) => pending.joiners.includes(member.deviceId));
+    if (pending.welcome && joiners.length > 0) parts.push(outboxPart(pending.welcome, joiners, foreign));
+    return parts;
   }
 
   async #otherDevices(): Promise<DeviceId[]> {
@@ -181,18 +240,6 @@ export class Committer {
       throw error;
     }
   }
-}
-
-/**
- * The commit goes to this device as well: if its answer is lost for longer than the server remembers message
- * ids, the queue still says whose commit was accepted.
- */
-function partsOf(pending: PendingCommit, ownDevice: DeviceId): OutboxPart[] {
-  const parts: OutboxPart[] = [{ payload: pending.commit, recipients: [...pending.recipients, ownDevice] }];
-  if (pending.welcome && pending.joiners.length > 0) {
-    parts.push({ payload: pending.welcome, recipients: pending.joiners });
-  }
-  return parts;
 }
 
 /** Did the group change between looking at it and committing? */

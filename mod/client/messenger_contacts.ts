@@ -1,11 +1,19 @@
 /**
  * Other accounts: their pinned account keys, the devices those keys have signed, and what to do when the
- * server names another key. The MLS layer asks here whether a device may be in a group.
+ * server names another key. The MLS layer asks here whether a device may be in a group. An account of another server
+ * is bound to that server's domain: no other server can answer for it.
  */
 import { copy, equal, fromHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import { type AccountId, type DeviceId, idOf } from "../base/ids.ts";
+import {
+  foreignDomain,
+  parseUserAddress,
+  tryParseUserAddress,
+  type UserAddress,
+  userAddressText,
+} from "../base/user_address.ts";
 import { tryNormaliseUserName } from "../base/user_name.ts";
 import type { Device } from "../protocol/qpq_pb.ts";
 import { pin, safetyNumber, trustedDevices } from "./account_keys.ts";
@@ -28,6 +36,7 @@ export interface AccountAnswer {
  */
 export class AccountKeyChangedError extends Error {
   override name = "AccountKeyChangedError";
+  /** With the domain of another server. */
   readonly userName: string;
 
   constructor(userName: string) {
@@ -41,6 +50,7 @@ export class AccountKeyChangedError extends Error {
 
 /** A safety number and what is known of the account behind it. */
 export interface Verification {
+  /** With the domain of another server. */
   readonly userName: string;
   /** 60 digits in groups of five; both sides see the same. */
   readonly safetyNumber: string;
@@ -57,6 +67,28 @@ export function ownAccount(state: StateReader): AccountRecord {
   return account;
 }
 
+/** What follows the @ in names of this server's users; empty when it has never told a domain. */
+export function ownDomain(state: StateReader): string {
+  return state.one("server")?.domain ?? "";
+}
+
+/** The user that somebody typed: the domain is empty for this account's own server. Throws `userNameInvalid`. */
+export function typedAddress(state: StateReader, typed: string): UserAddress {
+  const { userName, domain } = parseUserAddress(typed);
+  return { userName, domain: foreignDomain(domain, ownDomain(state)) };
+}
+
+/** How a contact is written here: `user`, or `user@domain` on another server. */
+export function contactAddress({ userName, domain }: Pick<ContactRecord, "userName" | "domain">): string {
+  return userAddressText({ userName, domain: domain ?? "" });
+}
+
+/** An account by its id and the server that has it; the domain is empty for the own one. */
+export interface AccountAddress {
+  readonly accountId: AccountId;
+  readonly domain: string;
+}
+
 /** The contacts of a client. */
 export class Contacts {
   readonly #state: ClientState;
@@ -69,20 +101,29 @@ export class Contacts {
     this.#clock = deps.clock;
   }
 
-  /** The MLS layer's question: has the pinned account key signed this device? */
+  /** The MLS layer's question: has the pinned account key signed this device, and is it on the account's server? */
   isTrusted(leaf: LeafClaim): boolean {
-    const key = this.#state.get("contacts", leaf.accountId)?.devices?.[leaf.deviceId];
-    return key !== undefined && equal(key, leaf.signatureKey);
+    const contact = this.#state.get("contacts", leaf.accountId);
+    const key = contact?.devices?.[leaf.deviceId];
+    return key !== undefined && equal(key, leaf.signatureKey) &&
+      foreignDomain(leaf.domain, ownDomain(this.#state)) === (contact?.domain ?? "");
+  }
+
+  /** The server of an account that is known here; empty for the own one and for strangers. */
+  domainOf(accountId: AccountId): string {
+    return this.#state.get("contacts", accountId)?.domain ?? "";
   }
 
   /**
-   * Asks the server for an account and learns its key and devices. False: there is no such account any more.
+   * Asks the server for an account, which asks the one that has it, and learns its key and devices. False: there is no
+   * such account any more.
    */
-  async refresh(accountId: AccountId): Promise<boolean> {
+  async refresh(account: AccountAddress): Promise<boolean> {
+    const { accountId, domain } = account;
     try {
-      const answer = await this.#uplink.call("getAccount", { accountId: fromHex(accountId) });
+      const answer = await this.#uplink.call("getAccount", { accountId: fromHex(accountId), domain });
       if (idOf(answer.accountId) !== accountId) return false;
-      await this.learn(answer);
+      await this.learn(answer, domain);
       return true;
     } catch (error) {
       if (error instanceof QpqError && error.code === "notFound") return false;
@@ -91,10 +132,12 @@ export class Contacts {
   }
 
   /**
-   * Pins a new account's key and takes its signed devices; a changed key is kept aside and announced once.
+   * Pins a new account's key and takes its signed devices; a changed key is kept aside and announced once. `domain`:
+   * of the server that answers, empty for the own one; it is refused for an account of another.
    */
-  async learn(answer: AccountAnswer): Promise<ContactRecord> {
+  async learn(answer: AccountAnswer, domain: string): Promise<ContactRecord> {
     const accountId = idOf<AccountId>(answer.accountId);
+    checkName(answer.userName);
     const accountKey = copy(answer.accountKey);
     const claims = answer.devices.map((device) => ({
       deviceId: idOf<DeviceId>(device.deviceId),
@@ -106,12 +149,15 @@ export class Contacts {
     return await this.#state.transaction((tx) => {
       const former = tx.get("contacts", accountId);
       const own = tx.one("account");
-      const pinned = own?.accountId === accountId ? own.key.publicKey : former?.accountKey;
+      const isOwn = own?.accountId === accountId;
+      if (former || isOwn) checkServer(domain, { home: former?.domain ?? "", accountId });
+      const pinned = isOwn ? own.key.publicKey : former?.accountKey;
       if (pinned && pin(pinned, accountKey) === "changed") {
         return offerKey(tx, {
           contact: former,
           accountId,
           userName: answer.userName,
+          domain,
           pinned,
           accountKey,
           now,
@@ -122,6 +168,7 @@ export class Contacts {
         accountId,
         // The first name stands: the server could show another one later.
         userName: answer.userName,
+        ...(domain === "" ? {} : { domain }),
         accountKey,
         firstSeenMs: now,
         verified: false,
@@ -132,10 +179,12 @@ export class Contacts {
     });
   }
 
-  /** The contact with this user name, if it is known. */
-  find(userName: string): ContactRecord | undefined {
-    const wanted = tryNormaliseUserName(userName);
-    return this.#state.all("contacts").find((contact) => contact.userName === wanted);
+  /** The contact with this name or address, if it is known. */
+  find(typed: string): ContactRecord | undefined {
+    if (!tryParseUserAddress(typed)) return undefined;
+    const { userName, domain } = typedAddress(this.#state, typed);
+    return this.#state.all("contacts")
+      .find((contact) => contact.userName === userName && (contact.domain ?? "") === domain);
   }
 
   /** User name of an account; a short form of its id when it is not known. */
@@ -153,7 +202,7 @@ export class Contacts {
     if (!contact) throw new QpqError("notFound", "This account is not known here");
     const theirs = { accountId, accountKey: contact.offered?.key ?? contact.accountKey };
     return {
-      userName: contact.userName,
+      userName: contactAddress(contact),
       safetyNumber: safetyNumber({ accountId: own.accountId, accountKey: own.key.publicKey }, theirs),
       verified: contact.verified && !contact.offered,
       changed: contact.offered !== undefined,
@@ -165,7 +214,7 @@ export class Contacts {
     await this.#state.transaction((tx) => {
       const contact = tx.get("contacts", accountId);
       if (!contact) throw new QpqError("notFound", "This account is not known here");
-      if (contact.offered) throw new AccountKeyChangedError(contact.userName);
+      if (contact.offered) throw new AccountKeyChangedError(contactAddress(contact));
       tx.put("contacts", accountId, { ...contact, verified: true });
     });
   }
@@ -186,22 +235,43 @@ export class Contacts {
       });
       return true;
     });
-    if (changed) await this.refresh(accountId);
+    if (changed) await this.refresh({ accountId, domain: this.domainOf(accountId) });
     return changed;
   }
 }
 
-/** User name of an account in a state; a short form of its id when it is not known. */
+/**
+ * User name of an account in a state, with the domain of another server; a short form of its id when it is not known.
+ */
 export function nameIn(state: StateReader, accountId: AccountId): string {
   const own = state.one("account");
   if (own?.accountId === accountId) return own.userName;
-  return state.get("contacts", accountId)?.userName ?? `account-${accountId.slice(0, 8)}`;
+  const contact = state.get("contacts", accountId);
+  return contact ? contactAddress(contact) : `account-${accountId.slice(0, 8)}`;
+}
+
+/** A name that could be taken for another user's address is no name. */
+function checkName(userName: string): void {
+  if (tryNormaliseUserName(userName) === userName) return;
+  throw new QpqError("internal", "The server named an account with what is no user name");
+}
+
+/** Nobody but an account's own server answers for it. */
+function checkServer(domain: string, account: { home: string; accountId: AccountId }): void {
+  const { home, accountId } = account;
+  if (domain === home) return;
+  const [answered, bound] = [domain, home].map((one) => one === "" ? "this account's own server" : one);
+  throw new QpqError(
+    "internal",
+    `Refused the answer of ${answered} for account ${accountId}: that one belongs to ${bound}`,
+  );
 }
 
 interface Offer {
   readonly contact: ContactRecord | undefined;
   readonly accountId: AccountId;
   readonly userName: string;
+  readonly domain: string;
   readonly pinned: Uint8Array;
   readonly accountKey: Uint8Array;
   readonly now: number;
@@ -211,8 +281,16 @@ interface Offer {
 function offerKey(tx: StateTransaction, offer: Offer): ContactRecord {
   const { contact, accountId, now } = offer;
   if (contact?.offered && equal(contact.offered.key, offer.accountKey)) return contact;
+  const { userName, domain } = offer;
+  const first = {
+    accountId,
+    userName,
+    ...(domain === "" ? {} : { domain }),
+    firstSeenMs: now,
+    verified: false,
+  };
   const kept: ContactRecord = {
-    ...contact ?? { accountId, userName: offer.userName, firstSeenMs: now, verified: false },
+    ...contact ?? first,
     accountKey: copy(offer.pinned),
     offered: { key: copy(offer.accountKey), seenMs: now },
   };

@@ -1,10 +1,10 @@
 /** What a client tells its user: rows of the inbox in words. */
-import type { AccountId, DeviceId, GroupId } from "../base/ids.ts";
+import type { AccountId, DeviceId, GroupId, MessageId } from "../base/ids.ts";
 import { decodeContent, type FileReference } from "./content.ts";
 import { fileIdOf } from "./inbox_rows.ts";
 import { nameIn } from "./messenger_contacts.ts";
 import type { StateReader } from "./state.ts";
-import type { GroupRecord, InboxNotice, InboxRecord } from "./state_records.ts";
+import type { DeliveryFailedReason, GroupRecord, InboxNotice, InboxRecord } from "./state_records.ts";
 
 /** What every event has. */
 interface EventBase {
@@ -21,7 +21,7 @@ interface GroupEventBase extends EventBase {
   /** Name of the group; of a conversation of two, the other's user name. */
   readonly group: string;
   readonly groupId: GroupId;
-  /** User name. */
+  /** User name, with the domain of another server. */
   readonly from: string;
   readonly fromAccount: AccountId;
   readonly fromDevice: DeviceId;
@@ -71,6 +71,18 @@ export type AccountEvent =
   | EventBase & { readonly kind: "deviceAdded" | "deviceRevoked"; readonly deviceId: DeviceId }
   /** Somebody's account key is another one: compare the safety number before you trust it. */
   | EventBase & { readonly kind: "accountKeyChanged"; readonly user: string; readonly accountId: AccountId }
+  /** A change of a group that waited for another server is given up, as another member's came first: make it again. */
+  | EventBase & { readonly kind: "changeDropped"; readonly group: string }
+  /** A message that was accepted for another server did not reach these users there, or some of their devices. */
+  | EventBase & {
+    readonly kind: "deliveryFailed";
+    readonly messageId: MessageId;
+    readonly domain: string;
+    readonly users: readonly string[];
+    readonly devices: readonly DeviceId[];
+    readonly reason: DeliveryFailedReason;
+    readonly group?: string;
+  }
   /** Messages expired, or were refused because this device's queue was full. */
   | EventBase & { readonly kind: "lost"; readonly count: number };
 
@@ -150,5 +162,19 @@ function accountEvent(
       };
     case "lost":
       return { ...base, kind: notice.kind, count: notice.count };
+    case "changeDropped":
+      return { ...base, kind: notice.kind, group: group ?? "" };
+    case "deliveryFailed": {
+      const users = usersOf(reader, notice.devices);
+      return { ...base, ...notice, users, ...(group === undefined ? {} : { group }) };
+    }
   }
+}
+
+/** Whose devices these are, as far as it is known. */
+function usersOf(reader: StateReader, devices: readonly DeviceId[]): string[] {
+  const owners = reader.all("contacts").filter((contact) =>
+    devices.some((device) => contact.devices?.[device] !== undefined)
+  );
+  return owners.map(({ accountId }) => nameIn(reader, accountId));
 }

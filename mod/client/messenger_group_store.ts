@@ -7,7 +7,8 @@ import { type Bytes, copy } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import type { AccountId, GroupId } from "../base/ids.ts";
-import { type Contacts, nameIn, ownAccount } from "./messenger_contacts.ts";
+import { foreignDomain } from "../base/user_address.ts";
+import { type Contacts, nameIn, ownAccount, ownDomain } from "./messenger_contacts.ts";
 import { adoptCommit } from "./mls_commits.ts";
 import type { LeafClaim, MlsContext } from "./mls_credentials.ts";
 import { decodeGroup, encodeGroup, groupInfo, members, type MlsGroup, type MlsMember } from "./mls_group.ts";
@@ -41,10 +42,14 @@ export class GroupStore {
     const { accountId } = ownAccount(this.#state);
     const device = this.#state.one("device");
     if (!device) throw new QpqError("loginRequired", "This state has no device; log in");
-    if (this.#context?.identity.accountId !== accountId) {
+    const { domain: formerDomain = "", federationOff } = this.#state.one("server") ?? {};
+    const domain = federationOff ? "" : formerDomain;
+    const known = this.#context?.identity;
+    if (known?.accountId !== accountId || known.domain !== domain) {
       this.#decoded.clear();
       this.#context = {
-        identity: { accountId, deviceId: device.deviceId, key: device.key },
+        identity: { accountId, deviceId: device.deviceId, domain, key: device.key },
+        formerDomain,
         isTrusted: (leaf) => Promise.resolve(this.#contacts.isTrusted(leaf)),
         clock: this.#clock,
       };
@@ -54,11 +59,12 @@ export class GroupStore {
 
   /**
    * For what others have made: lets every device through and notes the accounts of those that are not
-   * trusted. Nothing of such a device is shown, and nothing is sent while it is a member ({@link untrusted}).
+   * trusted, with their server's domain. Nothing of such a device is shown, and nothing is sent while it is a
+   * member ({@link untrusted}).
    */
-  lenientContext(noted: Set<AccountId> = new Set()): MlsContext {
+  lenientContext(noted: Map<AccountId, string> = new Map()): MlsContext {
     const isTrusted = (leaf: LeafClaim) => {
-      if (!this.#contacts.isTrusted(leaf)) noted.add(leaf.accountId);
+      if (!this.#contacts.isTrusted(leaf)) noted.set(leaf.accountId, this.foreign(leaf.domain));
       return Promise.resolve(true);
     };
     return { ...this.context, isTrusted };
@@ -74,10 +80,25 @@ export class GroupStore {
     const { deviceId } = this.context.identity;
     return members(group).filter((member) => {
       if (member.deviceId === deviceId) return false;
-      const { accountId } = member;
       const signatureKey = signatureKeyOf(group, member);
-      return !this.#contacts.isTrusted({ accountId, deviceId: member.deviceId, signatureKey });
+      return !this.#contacts.isTrusted({ ...member, signatureKey });
     });
+  }
+
+  /** A domain as this account's server has to be told it: empty for that server itself. */
+  foreign(domain: string): string {
+    return foreignDomain(domain, ownDomain(this.#state));
+  }
+
+  /** Domain of the server that owns a group's commit guard; empty: this account's own one, which has no domain. */
+  hubOf({ row, group }: LoadedGroup): string {
+    return groupInfo(group).creator.domain || (row.hub ?? ownDomain(this.#state));
+  }
+
+  /** Is a device or the hub on another server? Then things do not come in the order in which they were sent. */
+  spansServers(loaded: LoadedGroup): boolean {
+    return this.foreign(this.hubOf(loaded)) !== "" ||
+      members(loaded.group).some((member) => this.foreign(member.domain) !== "");
   }
 
   /** A group; throws `notFound` when this device does not know it. */

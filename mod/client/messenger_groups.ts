@@ -6,14 +6,15 @@ import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import { type AccountId, type DeviceId, type GroupId, randomId } from "../base/ids.ts";
 import { MLS_SUITE_X25519, type MlsSuite } from "../base/mls_suites.ts";
-import { tryNormaliseUserName } from "../base/user_name.ts";
+import { tryParseUserAddress, userAddressText } from "../base/user_address.ts";
 import { type Claimed, type Committed, type Committer, missingFrom } from "./messenger_commits.ts";
-import { type Contacts, nameIn, ownAccount } from "./messenger_contacts.ts";
+import { contactAddress, type Contacts, nameIn, ownAccount, typedAddress } from "./messenger_contacts.ts";
+import { earlyOf } from "./inbox_early.ts";
 import { groupLabel } from "./messenger_events.ts";
 import type { GroupStore } from "./messenger_group_store.ts";
 import { proposeLeave } from "./mls_commits.ts";
 import { createGroup, groupInfo, members, type MlsGroup } from "./mls_group.ts";
-import { addToOutbox, type Outbox } from "./outbox.ts";
+import { addToOutbox, type Outbox, outboxPart } from "./outbox.ts";
 import type { ClientState } from "./state.ts";
 import type { ContactRecord } from "./state_records.ts";
 
@@ -33,10 +34,13 @@ export interface GroupSummary {
   readonly epoch: number;
   readonly suite: MlsSuite;
   readonly members: readonly string[];
+  /** Messages that came before a commit of another member, and wait for it. */
+  readonly waiting: number;
 }
 
 /** An account in a group. */
 export interface GroupMember {
+  /** With the domain of another server. */
   readonly userName: string;
   readonly accountId: AccountId;
   readonly own: boolean;
@@ -91,6 +95,7 @@ export class Groups {
         epoch: Number(epoch),
         suite,
         members: this.members(row.id).map((member) => member.userName),
+        waiting: earlyOf(this.#state, row.id).length,
       };
     });
   }
@@ -117,12 +122,21 @@ export class Groups {
   }
 
   /** The account of a user; asks the server for one that is not known here. */
-  async accountOf(userName: string): Promise<AccountId> {
-    const own = ownAccount(this.#state);
-    if (own.userName === tryNormaliseUserName(userName)) return own.accountId;
-    const contact = this.#contacts.find(userName);
+  async accountOf(user: string): Promise<AccountId> {
+    if (this.#isOwn(user)) return ownAccount(this.#state).accountId;
+    const contact = this.#contacts.find(user);
     if (contact) return contact.accountId;
-    return (await this.#committer.claim({ userName }, { suite: MLS_SUITE_X25519 })).accountId;
+    return (await this.#claim(user, MLS_SUITE_X25519)).accountId;
+  }
+
+  /** Does what somebody typed name this account? */
+  #isOwn(typed: string): boolean {
+    const { userName, domain } = typedAddress(this.#state, typed);
+    return domain === "" && userName === ownAccount(this.#state).userName;
+  }
+
+  #claim(typed: string, suite: MlsSuite): Promise<Claimed> {
+    return this.#committer.claim(typedAddress(this.#state, typed), { suite });
   }
 
   /** Accounts in a group, this one first. */
@@ -156,27 +170,24 @@ export class Groups {
     }
     const suite = options.suite ?? MLS_SUITE_X25519;
     const claimed: Claimed[] = [];
-    for (const userName of options.users ?? []) {
-      claimed.push(await this.#committer.claim({ userName }, { suite }));
-    }
+    for (const user of options.users ?? []) claimed.push(await this.#claim(user, suite));
     return await this.#create(trimmed, { suite, claimed });
   }
 
   /** The conversation with a user; made when there is none. */
-  async direct(userName: string): Promise<GroupId> {
-    const own = ownAccount(this.#state);
-    if (own.userName === tryNormaliseUserName(userName)) {
+  async direct(user: string): Promise<GroupId> {
+    if (this.#isOwn(user)) {
       throw new TypeError("There is no conversation with oneself; make a group instead");
     }
-    const contact = this.#contacts.find(userName);
+    const contact = this.#contacts.find(user);
     const known = contact ? this.#directWith(contact) : [];
     const reachable = known.find((one) => one.isReachable) ?? known[0];
     if (contact && reachable) {
       // Their devices may all be gone (revoked, or registered again): then they are taken in anew.
-      if (!reachable.isReachable) await this.add(reachable.groupId, contact.userName);
+      if (!reachable.isReachable) await this.add(reachable.groupId, contactAddress(contact));
       return reachable.groupId;
     }
-    const claimed = await this.#committer.claim({ userName }, { suite: MLS_SUITE_X25519 });
+    const claimed = await this.#claim(user, MLS_SUITE_X25519);
     return (await this.#create("", { suite: MLS_SUITE_X25519, claimed: [claimed] })).groupId;
   }
 
@@ -198,9 +209,9 @@ export class Groups {
   }
 
   /** Adds all devices of a user that are not in the group; a device that lost its state is taken in anew. */
-  async add(groupId: GroupId, userName: string): Promise<MembersChanged> {
+  async add(groupId: GroupId, user: string): Promise<MembersChanged> {
     const { suite } = groupInfo(this.#store.load(this.#state, groupId).group);
-    const claimed = await this.#committer.claim({ userName }, { suite });
+    const claimed = await this.#claim(user, suite);
     const committed = await this.#committer.commit(groupId, (group) => {
       const add = missingFrom(members(group), claimed.keyPackages);
       return add.length > 0 ? { add } : null;
@@ -209,9 +220,9 @@ export class Groups {
   }
 
   /** Takes a user's devices out and in again: for one who missed a part of the group's history. */
-  async readd(groupId: GroupId, userName: string): Promise<MembersChanged> {
+  async readd(groupId: GroupId, user: string): Promise<MembersChanged> {
     const { suite } = groupInfo(this.#store.load(this.#state, groupId).group);
-    const claimed = await this.#committer.claim({ userName }, { suite });
+    const claimed = await this.#claim(user, suite);
     const committed = await this.#committer.commit(groupId, (group) => ({
       remove: devicesOf(group, claimed.accountId),
       add: [...claimed.keyPackages.values()],
@@ -220,10 +231,10 @@ export class Groups {
   }
 
   /** Removes all devices of a user: they cannot read what is sent from now on. */
-  async remove(groupId: GroupId, userName: string): Promise<MembersChanged> {
-    const wanted = tryNormaliseUserName(userName);
+  async remove(groupId: GroupId, user: string): Promise<MembersChanged> {
+    const wanted = tryParseUserAddress(user) && userAddressText(typedAddress(this.#state, user));
     const member = this.members(groupId).find((one) => one.userName === wanted);
-    if (!member) throw new QpqError("notFound", `${userName} is not in this group`);
+    if (!member) throw new QpqError("notFound", `${user} is not in this group`);
     if (member.own) throw new TypeError("To go yourself, leave the group");
     const committed = await this.#committer.commit(groupId, (group) => {
       const remove = devicesOf(group, member.accountId);
@@ -245,7 +256,7 @@ export class Groups {
     });
     const messageId = await this.#state.transaction(async (tx) => {
       const { row, group } = this.#store.load(tx, groupId);
-      const recipients = members(group).map((one) => one.deviceId).filter((one) => one !== deviceId);
+      const recipients = members(group).filter((one) => one.deviceId !== deviceId);
       if (recipients.length === 0) {
         tx.delete("groups", groupId);
         return undefined;
@@ -253,7 +264,8 @@ export class Groups {
       const proposed = await proposeLeave(group);
       this.#store.save(tx, { row, group: proposed.group });
       const now = this.#clock.now();
-      return addToOutbox(tx, { parts: [{ payload: proposed.bytes, recipients }], now, groupId });
+      const part = outboxPart(proposed.bytes, recipients, (domain) => this.#store.foreign(domain));
+      return addToOutbox(tx, { parts: [part], now, groupId });
     });
     if (messageId) await this.#outbox.deliver(messageId);
   }
@@ -275,7 +287,10 @@ export class Groups {
     const { suite } = groupInfo(group);
     const claimed: Claimed[] = [];
     for (const { accountId, own } of this.members(groupId)) {
-      if (!own) claimed.push(await this.#committer.claim({ accountId }, { suite }));
+      if (own) continue;
+      claimed.push(
+        await this.#committer.claim({ accountId, domain: this.#contacts.domainOf(accountId) }, { suite }),
+      );
     }
     return await this.#create(this.#nextName(row.name), { suite, claimed });
   }

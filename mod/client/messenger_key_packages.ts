@@ -1,6 +1,6 @@
 /**
- * KeyPackage upkeep: enough of each suite on the server, a last-resort one that is renewed in time, and no
- * private keys kept beyond their use. Private keys are saved before the package is uploaded: a Welcome may
+ * KeyPackage upkeep: enough of each suite on the server, a last-resort one that is renewed in time, all of them anew
+ * when the server has got another domain, and no private keys kept beyond their use. Private keys are saved before the package is uploaded: a Welcome may
  * come at once.
  */
 import type { Clock } from "../base/clock.ts";
@@ -18,6 +18,8 @@ const SUPPLY: ReadonlyMap<MlsSuite, number> = new Map([[MLS_SUITE_X25519, 20], [
 const LAST_RESORT_LEFT_MS_MIN = 30 * DAY_MS;
 /** Private keys of expired packages are kept a little longer, for a Welcome that is on its way. */
 const EXPIRED_KEPT_MS = 31 * DAY_MS;
+/** Setting: the domain that the packages on the server name; without, none. */
+const DOMAIN_SETTING = "keyPackageDomain";
 /** Without a notice of the server the supply is looked at so often. */
 const CHECK_INTERVAL_MS = DAY_MS / 2;
 
@@ -46,15 +48,23 @@ export class KeyPackageUpkeep {
   keep(): Promise<void> {
     return this.#mutex.run("", async () => {
       const now = this.#clock.now();
-      if (this.#checkedAt !== null && now - this.#checkedAt < CHECK_INTERVAL_MS) return;
+      const { hello } = await this.#uplink.link();
+      const { domain } = this.#groups.context.identity;
+      const isRenewal = domain !== (this.#state.get("settings", DOMAIN_SETTING) ?? "");
+      if (!isRenewal && this.#checkedAt !== null && now - this.#checkedAt < CHECK_INTERVAL_MS) return;
       const { counts } = await this.#uplink.call("countKeyPackages", {});
       const made: OwnKeyPackage[] = [];
       for (const [suite, wanted] of SUPPLY) {
         const count = counts.find((one) => one.suite === suite);
-        const supply = count?.count ?? 0;
-        if (supply * 2 < wanted) made.push(...await this.#make({ suite, count: wanted - supply }));
+        const stored = count?.count ?? 0;
+        const room = Math.max(0, (hello.limits?.keyPackagesMax || Infinity) - stored);
+        // Those that name another domain, or none, are used up by the server.
+        const supply = isRenewal ? 0 : stored;
+        if (supply * 2 < wanted) {
+          made.push(...await this.#make({ suite, count: Math.min(room, wanted - supply) }));
+        }
         const lastResortUntil = Number(count?.lastResortNotAfterMs ?? 0);
-        if (lastResortUntil - now < LAST_RESORT_LEFT_MS_MIN) {
+        if (isRenewal || lastResortUntil - now < LAST_RESORT_LEFT_MS_MIN) {
           made.push(...await this.#make({ suite, count: 1, lastResort: true }));
         }
       }
@@ -65,6 +75,12 @@ export class KeyPackageUpkeep {
           lastResort,
         }));
         await this.#uplink.call("uploadKeyPackages", { keyPackages });
+      }
+      if (isRenewal) {
+        await this.#state.transaction((tx) => {
+          if (domain === "") tx.delete("settings", DOMAIN_SETTING);
+          else tx.put("settings", DOMAIN_SETTING, domain);
+        });
       }
       this.#checkedAt = now;
     });

@@ -12,7 +12,14 @@ import { encodeContent, type FileReference, type MessageContent, safeFileName } 
 import { decryptFileTo, encryptFileTo, newFileCipher, type SealedFile } from "./file_crypto.ts";
 import { addChore, addFile, fileIdOf } from "./inbox_rows.ts";
 import type { Committer } from "./messenger_commits.ts";
-import { AccountKeyChangedError, type Contacts, nameIn, ownAccount } from "./messenger_contacts.ts";
+import {
+  AccountKeyChangedError,
+  contactAddress,
+  type Contacts,
+  nameIn,
+  ownAccount,
+  ownDomain,
+} from "./messenger_contacts.ts";
 import type { GroupStore } from "./messenger_group_store.ts";
 import type { Groups } from "./messenger_groups.ts";
 import type { Receiver } from "./messenger_receiver.ts";
@@ -20,7 +27,7 @@ import type { Uplink } from "./messenger_uplink.ts";
 import { MlsError } from "./mls_error.ts";
 import { members } from "./mls_group.ts";
 import { encrypt } from "./mls_messages.ts";
-import { addToOutbox, type DeliveryFailure, type Outbox } from "./outbox.ts";
+import { addToOutbox, type DeliveryFailure, type Outbox, outboxPart } from "./outbox.ts";
 import type { ClientState } from "./state.ts";
 
 const COMMIT_FIRST_MAX = 5;
@@ -114,6 +121,7 @@ export class Sender {
         name: safeFileName("path" in source ? source.name ?? basename(source.path) : source.name),
         mediaType: source.mediaType ?? "application/octet-stream",
         expiresAtMs,
+        ...(ownDomain(state) === "" ? {} : { domain: ownDomain(state) }),
       };
       const sent = await this.#sendContent(groupId, { kind: "file", sentAtMs: clock.now(), file });
       const fileId = fileIdOf(sent.messageId);
@@ -148,7 +156,8 @@ export class Sender {
     const { file } = record;
     const target = await isFolder(path) ? join(path, file.name) : path;
     await this.#deps.uplink.retrying(async ({ connection }) => {
-      const download = await connection.getBlob({ sha256: file.blobSha256 });
+      const domain = this.#deps.store.foreign(file.domain ?? "");
+      const download = await connection.getBlob({ sha256: file.blobSha256, domain });
       await decryptFileTo(target, download.body, {
         key: file.key,
         chunkBytes: file.chunkBytes,
@@ -183,11 +192,11 @@ export class Sender {
   async #evictUntrusted(groupId: GroupId): Promise<void> {
     const { state, store, contacts, committer } = this.#deps;
     const untrusted = () => store.untrusted(store.load(state, groupId).group);
-    const accounts = new Set(untrusted().map((one) => one.accountId));
-    for (const accountId of accounts) {
-      await contacts.refresh(accountId);
+    const accounts = new Map(untrusted().map((one) => [one.accountId, store.foreign(one.domain)]));
+    for (const [accountId, domain] of accounts) {
+      await contacts.refresh({ accountId, domain });
       const contact = state.get("contacts", accountId);
-      if (contact?.offered) throw new AccountKeyChangedError(contact.userName);
+      if (contact?.offered) throw new AccountKeyChangedError(contactAddress(contact));
     }
     if (accounts.size === 0) return;
     await committer.commit(groupId, (group) => {
@@ -206,7 +215,7 @@ export class Sender {
       if (recipients.length === 0) throw new TypeError("Nobody else is in this group: add somebody first");
       const made = await encrypt(group, plaintext);
       store.save(tx, { row, group: made.group });
-      const parts = [{ payload: made.bytes, recipients: recipients.map((one) => one.deviceId) }];
+      const parts = [outboxPart(made.bytes, recipients, (domain) => store.foreign(domain))];
       return { recipients, messageId: addToOutbox(tx, { parts, now: clock.now(), groupId }) };
     });
     const delivered = await outbox.deliver(saved.messageId);
@@ -238,8 +247,9 @@ export class Sender {
       }
     });
     // Whoever registered again has another account key: time to say so.
+    const { contacts } = this.#deps;
     for (const accountId of new Set(gone.map((one) => one.accountId))) {
-      await this.#deps.contacts.refresh(accountId);
+      await contacts.refresh({ accountId, domain: contacts.domainOf(accountId) });
     }
   }
 

@@ -5,6 +5,7 @@
 import type { Clock } from "../base/clock.ts";
 import { type ErrorCode, QpqError } from "../base/errors.ts";
 import { backoff } from "../base/retry.ts";
+import { tryNormaliseDomain } from "../base/user_address.ts";
 import { VERSION } from "../base/version.ts";
 import type { SharedMethodName } from "../protocol/methods.ts";
 import { ConnectError } from "../transport/connect_error.ts";
@@ -25,7 +26,7 @@ import {
 } from "./identity.ts";
 import { resume, signThisDevice } from "./session.ts";
 import { encodeRecord } from "./state_codec.ts";
-import type { ClientState, StateReader, StateTransaction } from "./state.ts";
+import type { ClientState, StateTransaction } from "./state.ts";
 
 const ATTEMPTS_MAX = 5;
 const BACKOFF = { initialMs: 100, maxMs: 5_000 };
@@ -56,15 +57,25 @@ export function retryDelayMs(error: unknown): number | undefined {
   return error.details.retryAfterMs ?? 0;
 }
 
-/** The server's row as it is after `trust` was learnt. */
-export function saveTrust(
-  tx: StateReader & StateTransaction,
+/** The server's row as it is after a Hello. */
+export function saveServer(
+  tx: StateTransaction,
   server: ServerAddress,
-  trust: ServerTrust | null,
+  told: { trust: ServerTrust | null; domain: string },
 ) {
   const { hostname, port } = server;
+  const { trust } = told;
   const former = tx.one("server");
-  const row = { hostname, port, trust };
+  // What is no domain in its normal form could be taken for another one.
+  const isDomain = tryNormaliseDomain(told.domain) === told.domain;
+  const domain = isDomain ? told.domain : former?.domain;
+  const row = {
+    hostname,
+    port,
+    trust,
+    ...(domain === undefined ? {} : { domain }),
+    ...(domain === undefined || isDomain ? {} : { federationOff: true as const }),
+  };
   if (!former || encodeRecord(former).toHex() !== encodeRecord(row).toHex()) tx.set("server", row);
 }
 
@@ -106,7 +117,9 @@ export class Uplink {
     const { state, server } = this.#options;
     const link = await this.#connect();
     try {
-      await state.transaction((tx) => saveTrust(tx, server, link.trust));
+      await state.transaction((tx) =>
+        saveServer(tx, server, { trust: link.trust, domain: link.hello.domain })
+      );
       return link;
     } catch (error) {
       await link.connection.close();

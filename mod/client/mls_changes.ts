@@ -17,6 +17,7 @@ export function replacedLeaves(proposals: readonly Proposal[]): Set<number> {
 /**
  * Who came and who went between two epochs. Refuses a leaf that became another device or got another signature
  * key without being removed first (RFC 9420 §5.3.1 leaves that to the application), and a device that is there twice.
+ * A leaf may get the domain that it did not have before; whether it is the right one the authentication service says.
  */
 export function memberChanges(before: GroupState, after: GroupState, replaced: ReadonlySet<number>) {
   const added: MlsMember[] = [];
@@ -47,5 +48,6 @@ function sameLeafIdentity(before: GroupState, after: GroupState, leafIndex: numb
   if (old?.nodeType !== "leaf" || now?.nodeType !== "leaf") return false;
   const [a, b] = [decodeIdentity(old.leaf.credential), decodeIdentity(now.leaf.credential)];
   return a !== undefined && a.deviceId === b?.deviceId && a.accountId === b.accountId &&
+    (a.domain === b.domain || a.domain === "") &&
     equal(old.leaf.signaturePublicKey, now.leaf.signaturePublicKey);
 }

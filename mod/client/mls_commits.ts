@@ -4,6 +4,7 @@
  * it, or drop it when another commit of the epoch came first.
  */
 import {
+  type ClientState as GroupState,
   createCommit,
   createProposal,
   encodeMlsMessage,
@@ -11,16 +12,17 @@ import {
   type MLSMessage,
   type Proposal,
 } from "ts-mls";
-import { type Bytes, copy, equal, sha256 } from "../base/bytes.ts";
+import { type Bytes, copy, equal, sha256, utf8 } from "../base/bytes.ts";
 import type { DeviceId } from "../base/ids.ts";
 import { memberChanges, replacedLeaves } from "./mls_changes.ts";
-import type { MlsContext } from "./mls_credentials.ts";
+import { credentialOf, HUB_EXTENSION, type MlsContext } from "./mls_credentials.ts";
 import { MlsError, wrapErrors } from "./mls_error.ts";
 import {
   checkActive,
   checkStaying,
   groupInfo,
   implementationOf,
+  memberAt,
   membersOf,
   type MlsGroup,
   type MlsMember,
@@ -28,6 +30,7 @@ import {
 } from "./mls_group.ts";
 import { checkKeyPackage } from "./mls_key_packages.ts";
 import { pruneSecretTree } from "./mls_state.ts";
+import { nodeOfLeaf } from "./mls_tree.ts";
 
 /** Proof for the server that this commit leaves the epoch it says (semantics: commit guard). */
 export interface MlsCommitGuard {
@@ -61,6 +64,19 @@ export interface GroupChanges {
   /** KeyPackages as the server handed them out. */
   readonly add?: readonly Uint8Array[];
   readonly remove?: readonly DeviceId[];
+  /** Told to those who join when the group does not name its hub itself. */
+  readonly hub?: string;
+}
+
+/** A device of another server cannot be added as members' leaves do not say yet which server they are on. */
+export class DomainMissingError extends MlsError {
+  readonly devices: readonly MlsMember[];
+
+  constructor(devices: readonly MlsMember[]) {
+    const ids = devices.map((one) => one.deviceId).join(", ");
+    super("domainMissing", `Cannot add a device of another server as devices name no domain yet: ${ids}`);
+    this.devices = devices;
+  }
 }
 
 /** Adds devices by their KeyPackages. Throws MlsError `untrusted`, `lifetime`, `invalid` or `alreadyMember`. */
@@ -95,28 +111,36 @@ export async function changeMembers(
   checkActive(group);
   checkStaying(group);
   const state = stateIn(context, group);
+  const info = groupInfo(group);
   const before = membersOf(state);
-  const removals = removalsOf(before, changes.remove ?? [], groupInfo(group).leaving);
+  const removals = removalsOf(before, changes.remove ?? [], info.leaving);
   const stays = new Set(
     before.map((member) => member.deviceId).filter((id) => !changes.remove?.includes(id)),
   );
   const additions: Proposal[] = [];
   const joiners: DeviceId[] = [];
   for (const bytes of changes.add ?? []) {
-    const { keyPackage, deviceId } = await checkKeyPackage(context, bytes, { suite: groupInfo(group).suite });
+    const { keyPackage, deviceId } = await checkKeyPackage(context, bytes, { suite: info.suite });
     if (stays.has(deviceId) || joiners.includes(deviceId)) {
       throw new MlsError("alreadyMember", `Cannot add device ${deviceId} as it is a member`);
     }
     joiners.push(deviceId);
     additions.push({ proposalType: "add", add: { keyPackage } });
   }
+  const extraProposals = [...removals, ...additions];
+  const renewsLeaf = removals.length > 0 || info.leaving.length > 0 || additions.length === 0;
   const cipherSuite = await implementationOf(group);
-  const made = await wrapErrors("Cannot make a commit", () =>
-    createCommit({ state, cipherSuite }, {
-      extraProposals: [...removals, ...additions],
-      ratchetTreeExtension: true,
-    }));
-  const next = { state: pruneSecretTree(made.newState) };
+  const made = await wrapErrors(
+    "Cannot make a commit",
+    () =>
+      createCommit({ state: renewsLeaf ? withOwnDomain(context, state) : state, cipherSuite }, {
+        extraProposals,
+        ratchetTreeExtension: true,
+        groupInfoExtensions: hubExtensions(info.creator.domain, changes.hub),
+      }),
+  );
+  const next = { state: withPastTree(pruneSecretTree(made.newState), state) };
+  checkDomains(context, membersOf(next.state));
   const { added, removed } = memberChanges(state, next.state, replacedLeaves(removals));
   return {
     commit: copy(encodeMlsMessage(made.commit)),
@@ -144,6 +168,43 @@ function removalsOf(
     if (!member) throw new MlsError("notMember", `Cannot remove device ${device} as it is not in the group`);
     return { proposalType: "remove", remove: { removed: member.leafIndex } };
   });
+}
+
+/** Does this device's leaf lack the domain that its server has by now? An {@link update} then sets it. */
+export function lacksDomain(context: MlsContext, group: MlsGroup): boolean {
+  const own = memberAt(group.state, groupInfo(group).ownLeafIndex);
+  return own?.domain === "" && context.identity.domain !== "";
+}
+
+/** The state to commit from: the leaf of the commit's path takes over the credential that is in the tree. */
+function withOwnDomain(context: MlsContext, state: GroupState): GroupState {
+  if (!lacksDomain(context, { state })) return state;
+  const index = nodeOfLeaf(state.privatePath.leafIndex);
+  const node = state.ratchetTree[index];
+  if (node?.nodeType !== "leaf") return state;
+  const leaf = { ...node.leaf, credential: credentialOf(context.identity) };
+  return { ...state, ratchetTree: state.ratchetTree.with(index, { nodeType: "leaf", leaf }) };
+}
+
+/** What is kept of the epoch that was left has the tree as it was. */
+function withPastTree(next: GroupState, { groupContext, ratchetTree }: GroupState): GroupState {
+  const past = next.historicalReceiverData.get(groupContext.epoch);
+  if (!past || past.ratchetTree === ratchetTree) return next;
+  const historicalReceiverData = new Map(next.historicalReceiverData)
+    .set(groupContext.epoch, { ...past, ratchetTree });
+  return { ...next, historicalReceiverData };
+}
+
+/** Whoever is on another server would take a member without a domain for one of theirs. */
+function checkDomains(context: MlsContext, members: readonly MlsMember[]): void {
+  const domain = context.identity.domain || context.formerDomain;
+  if (members.every((one) => one.domain === "" || one.domain === domain)) return;
+  const missing = members.filter((one) => one.domain === "");
+  if (missing.length > 0) throw new DomainMissingError(missing);
+}
+
+function hubExtensions(named: string, hub: string | undefined) {
+  return named === "" && hub ? [{ extensionType: HUB_EXTENSION, extensionData: utf8(hub) }] : [];
 }
 
 function encodeWelcome(welcome: Extract<MLSMessage, { wireformat: "mls_welcome" }>["welcome"]): Bytes {

@@ -1,6 +1,7 @@
 /**
- * Who a leaf of an MLS tree is: a basic credential whose identity is account id (16) ‖ device id (16), with the
- * device's Ed25519 key. Our authentication service asks whether the account really has that device.
+ * Who a leaf of an MLS tree is: a basic credential whose identity is account id (16) ‖ device id (16) ‖ domain of the
+ * account's server (ASCII; empty on servers that do not federate), with the device's Ed25519 key. Our authentication
+ * service asks whether the account really has that device.
  */
 import "./mls_packages.ts";
 import type {
@@ -12,10 +13,11 @@ import type {
   CredentialBasic,
 } from "ts-mls";
 import { defaultKeyPackageEqualityConfig, getCiphersuiteFromName, getCiphersuiteImpl } from "ts-mls";
-import { type Bytes, concat, copy, fromHex } from "../base/bytes.ts";
+import { type Bytes, concat, copy, fromHex, utf8 } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { type AccountId, type DeviceId, ID_BYTES, idOf } from "../base/ids.ts";
 import { isMlsSuite, MLS_SUITES, type MlsSuite } from "../base/mls_suites.ts";
+import { readDomain } from "../base/user_address.ts";
 import type { KeyPair } from "./account_keys.ts";
 import { CallbackError, MlsError } from "./mls_error.ts";
 
@@ -23,6 +25,8 @@ import { CallbackError, MlsError } from "./mls_error.ts";
 export interface DeviceIdentity {
   readonly accountId: AccountId;
   readonly deviceId: DeviceId;
+  /** Of the server that vouches for the account; empty: the server of whoever reads it. */
+  readonly domain: string;
 }
 
 /** This device: what its credential says, and the key that signs. */
@@ -38,6 +42,8 @@ export interface LeafClaim extends DeviceIdentity {
 /** What every MLS operation needs beside the group. */
 export interface MlsContext {
   readonly identity: OwnIdentity;
+  /** What leaves name for this device's server, when it does not federate any more and new leaves name nothing. */
+  readonly formerDomain?: string;
   /** Is this device signed by the account key that is pinned for its account? Asked for every foreign leaf. */
   readonly isTrusted: (leaf: LeafClaim) => Promise<boolean>;
   readonly clock: Clock;
@@ -45,6 +51,9 @@ export interface MlsContext {
 
 /** Extension of the GroupContext with the group's name and creator (private use, RFC 9420 §17.3). */
 export const GROUP_NAME_EXTENSION = 0xf170;
+
+/** Extension of a Welcome's GroupInfo: the hub of a group that does not name it itself (private use). */
+export const HUB_EXTENSION = 0xf171;
 
 /** How many epochs back messages can still be read; more keeps old keys longer. */
 const EPOCHS_RETAINED = 4;
@@ -55,15 +64,18 @@ const GENERATIONS_SKIPPED_MAX = 4096;
 
 /** The identity bytes of a credential. */
 export function encodeIdentity(identity: DeviceIdentity): Bytes {
-  return concat(fromHex(identity.accountId), fromHex(identity.deviceId));
+  return concat(fromHex(identity.accountId), fromHex(identity.deviceId), utf8(identity.domain));
 }
 
-/** Account and device in a credential; undefined when it is not one of ours. */
+/** Account, device and domain in a credential; undefined when it is not one of ours. */
 export function decodeIdentity(credential: Credential): DeviceIdentity | undefined {
-  if (credential.credentialType !== "basic" || credential.identity.length !== 2 * ID_BYTES) return undefined;
+  if (credential.credentialType !== "basic" || credential.identity.length < 2 * ID_BYTES) return undefined;
+  const domain = readDomain(credential.identity.subarray(2 * ID_BYTES));
+  if (domain === undefined) return undefined;
   return {
     accountId: idOf<AccountId>(credential.identity.subarray(0, ID_BYTES)),
-    deviceId: idOf<DeviceId>(credential.identity.subarray(ID_BYTES)),
+    deviceId: idOf<DeviceId>(credential.identity.subarray(ID_BYTES, 2 * ID_BYTES)),
+    domain,
   };
 }
 

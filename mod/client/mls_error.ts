@@ -22,6 +22,8 @@ export type MlsErrorReason =
   | "lifetime"
   /** No KeyPackage of this device fits the Welcome: it was used before, or it belongs to another device. */
   | "noKeyPackage"
+  /** The message came from another server than its sender's. */
+  | "wrongServer"
   /** This device was removed from the group. */
   | "removed"
   /** This device asked to leave the group, and waits for another member's commit. */
@@ -31,7 +33,9 @@ export type MlsErrorReason =
   /** The device is in the group already. */
   | "alreadyMember"
   /** The device is not in the group. */
-  | "notMember";
+  | "notMember"
+  /** A group that spans servers would have members of whom nobody can tell which server they are on. */
+  | "domainMissing";
 
 /** A refused MLS operation. The group it was tried on is unchanged. */
 export class MlsError extends Error {

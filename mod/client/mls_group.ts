@@ -5,8 +5,9 @@
  */
 import { type ClientState as GroupState, createGroup as createMlsGroup } from "ts-mls";
 import { type Bytes, concat, copy, fromHex, utf8, utf8Text } from "../base/bytes.ts";
-import { type GroupId, idOf } from "../base/ids.ts";
+import { type GroupId, ID_BYTES, idOf } from "../base/ids.ts";
 import type { MlsSuite } from "../base/mls_suites.ts";
+import { readDomain } from "../base/user_address.ts";
 import {
   clientConfig,
   decodeIdentity,
@@ -36,6 +37,7 @@ export interface MlsMember extends DeviceIdentity {
 export interface MlsGroupInfo {
   readonly id: GroupId;
   readonly name: string;
+  /** With the domain of the server that owns the commit guard (the hub); empty: older than that server's domain. */
   readonly creator: DeviceIdentity;
   readonly epoch: bigint;
   readonly suite: MlsSuite;
@@ -67,7 +69,7 @@ export async function createGroup(
   const [own] = await createKeyPackages(context, { count: 1, suite: options.suite });
   const extensions = [{
     extensionType: GROUP_NAME_EXTENSION,
-    extensionData: concat(encodeIdentity(context.identity), name),
+    extensionData: encodeOrigin(context.identity, name),
   }];
   const state = await createMlsGroup(
     groupId,
@@ -84,9 +86,7 @@ export async function createGroup(
 export function groupInfo(group: MlsGroup): MlsGroupInfo {
   const { groupContext, privatePath, groupActiveState, unappliedProposals } = group.state;
   const extension = groupContext.extensions.find((one) => one.extensionType === GROUP_NAME_EXTENSION);
-  const data = extension?.extensionData ?? new Uint8Array(0);
-  const creator = decodeIdentity({ credentialType: "basic", identity: data.subarray(0, 32) });
-  if (!creator) throw new MlsError("invalid", "Cannot use a group without a name and a creator");
+  const { creator, name } = decodeOrigin(extension?.extensionData ?? new Uint8Array(0));
   const leaving: MlsMember[] = [];
   for (const { proposal } of Object.values(unappliedProposals)) {
     if (proposal.proposalType !== "remove") continue;
@@ -95,7 +95,7 @@ export function groupInfo(group: MlsGroup): MlsGroupInfo {
   }
   return {
     id: idOf<GroupId>(groupContext.groupId),
-    name: groupName(data.subarray(32)),
+    name,
     creator,
     epoch: groupContext.epoch,
     suite: suiteOf(groupContext.cipherSuite),
@@ -103,6 +103,32 @@ export function groupInfo(group: MlsGroup): MlsGroupInfo {
     status: groupActiveState.kind === "active" ? "active" : "removed",
     leaving,
   };
+}
+
+/** Between the creator and a domain; no UTF-8 text begins with it, so that a group without a domain has none. */
+const DOMAIN_MARK = 0xff;
+
+/** Creator (32) ‖ name; with a domain, creator (32) ‖ 0xff ‖ its length (1) ‖ domain ‖ name. */
+function encodeOrigin(creator: DeviceIdentity, name: Uint8Array): Bytes {
+  const { domain } = creator;
+  const ids = encodeIdentity({ ...creator, domain: "" });
+  if (domain === "") return concat(ids, name);
+  return concat(ids, Uint8Array.of(DOMAIN_MARK, domain.length), utf8(domain), name);
+}
+
+function decodeOrigin(data: Uint8Array): { creator: DeviceIdentity; name: string } {
+  const ids = decodeIdentity({ credentialType: "basic", identity: data.subarray(0, 2 * ID_BYTES) });
+  let rest = data.subarray(2 * ID_BYTES);
+  let domain: string | undefined = "";
+  if (rest[0] === DOMAIN_MARK) {
+    const end = 2 + (rest[1] ?? 0);
+    domain = end > 2 && end <= rest.length ? readDomain(rest.subarray(2, end)) : undefined;
+    rest = rest.subarray(end);
+  }
+  if (!ids || domain === undefined) {
+    throw new MlsError("invalid", "Cannot use a group without a name and a creator");
+  }
+  return { creator: { ...ids, domain }, name: groupName(rest) };
 }
 
 function groupName(bytes: Uint8Array): string {

@@ -6,6 +6,7 @@ import type {
   CiphersuiteImpl,
   ClientConfig,
   ClientState,
+  Extension,
   GroupInfo,
   KeyPackage,
   PrivateKeyPackage,
@@ -49,6 +50,8 @@ export interface JoinOptions {
 /** A joined group. */
 export interface Joined {
   readonly state: ClientState;
+  /** Extensions of the GroupInfo, as its signer made them. */
+  readonly extensions: readonly Extension[];
   /** Leaf of the member who made the Welcome. */
   readonly signerLeafIndex: number;
 }
@@ -121,7 +124,7 @@ export async function joinByWelcome(welcome: Welcome, options: JoinOptions): Pro
     groupActiveState: { kind: "active" },
     clientConfig,
   };
-  return { state, signerLeafIndex: groupInfo.signer };
+  return { state, extensions: groupInfo.extensions, signerLeafIndex: groupInfo.signer };
 }
 
 async function checkSigner(groupInfo: GroupInfo, tree: RatchetTree, implementation: CiphersuiteImpl) {

@@ -46,6 +46,8 @@ export type Processed =
     readonly added: readonly MlsMember[];
     readonly removed: readonly MlsMember[];
     readonly selfRemoved: boolean;
+    /** The sender's leaf names its domain from now on, and did not before. */
+    readonly gotDomain: boolean;
   }
   | {
     readonly kind: "proposal";
@@ -185,6 +187,7 @@ function afterCommit(
     added,
     removed,
     selfRemoved,
+    gotDomain: sender.domain === "" && Boolean(memberAt(newState, sender.leafIndex)?.domain),
   };
 }
 

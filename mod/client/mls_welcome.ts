@@ -1,6 +1,13 @@
 /** Joining a group with one of this device's KeyPackages. */
 import { hex } from "../base/bytes.ts";
-import { clientConfig, type MlsContext, suiteImplementation, suiteOf } from "./mls_credentials.ts";
+import { readDomain } from "../base/user_address.ts";
+import {
+  clientConfig,
+  HUB_EXTENSION,
+  type MlsContext,
+  suiteImplementation,
+  suiteOf,
+} from "./mls_credentials.ts";
 import { MlsError, wrapErrors } from "./mls_error.ts";
 import { groupInfo, memberAt, members, type MlsGroup, type MlsMember, privateKeysOf } from "./mls_group.ts";
 import { joinByWelcome } from "./mls_join.ts";
@@ -15,6 +22,8 @@ export interface JoinedGroup {
   readonly used: OwnKeyPackage;
   /** Who committed this device's addition. */
   readonly inviter: MlsMember;
+  /** Domain of the server that owns the group's commit guard, by the group or by the inviter; empty: not named. */
+  readonly hub: string;
 }
 
 /**
@@ -38,20 +47,25 @@ export async function joinGroup(
     throw new MlsError("noKeyPackage", "Cannot join as the Welcome names no KeyPackage of this device");
   }
   const implementation = await suiteImplementation(suiteOf(welcome.cipherSuite));
-  const { state, signerLeafIndex } = await wrapErrors("Cannot join a group", () =>
-    joinByWelcome(welcome, {
-      keyPackage: parseKeyPackage(used.publicBytes),
-      privateKeys: privateKeysOf(context, used),
-      implementation,
-      clientConfig: clientConfig(context),
-    }));
+  const { state, extensions, signerLeafIndex } = await wrapErrors(
+    "Cannot join a group",
+    () =>
+      joinByWelcome(welcome, {
+        keyPackage: parseKeyPackage(used.publicBytes),
+        privateKeys: privateKeysOf(context, used),
+        implementation,
+        clientConfig: clientConfig(context),
+      }),
+  );
   const group = { state: pruneSecretTree(state) };
-  groupInfo(group); // refuses a group without our extension
+  const { creator } = groupInfo(group); // refuses a group without our extension
   const devices = new Set(members(group).map((member) => member.deviceId));
   if (devices.size !== members(group).length) {
     throw new MlsError("invalid", "Cannot join a group with a device twice");
   }
   const inviter = memberAt(state, signerLeafIndex);
   if (!inviter) throw new MlsError("invalid", "Cannot join a group by nobody's Welcome");
-  return { group, used, inviter };
+  const named = extensions.find((one) => one.extensionType === HUB_EXTENSION)?.extensionData;
+  const hub = creator.domain || (named && readDomain(named)) || "";
+  return { group, used, inviter, hub };
 }

@@ -23,6 +23,9 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   blobNotFound: "The file has expired; ask the sender to send it again",
   shuttingDown: "Try again in a moment",
   overloaded: "Try again in a moment",
+  peerUnavailable:
+    "The other server is down or out of reach: try again later; your own server goes on meanwhile",
+  unknownDomain: "Check the address; if it is right, ask your server's operator to exchange messages with that server",
   rateLimited: "Wait before the next attempt",
 };
 

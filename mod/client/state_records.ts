@@ -13,6 +13,10 @@ export interface ServerRecord {
   readonly port: number;
   /** How it is recognised; null when the public certificate authorities vouch for it. */
   readonly trust: ServerTrust | null;
+  /** What it has called itself in Hello; kept when it stops federating, as leaves and contacts go on naming it. */
+  readonly domain?: string;
+  /** It has a domain, but does not federate now. */
+  readonly federationOff?: true;
 }
 
 /** The account that is logged in, with its private key. */
@@ -61,6 +65,8 @@ export interface GroupRecord {
   readonly broken?: boolean;
   /** Number, in the delivery queue, of the last entry of this group. */
   readonly seq: number;
+  /** Domain of the server that owns the commit guard, as told by the inviter: for groups that do not name it. */
+  readonly hub?: string;
   /** User names of members, to be shown without asking the server. */
   readonly names: Readonly<Record<AccountId, string>>;
 }
@@ -69,6 +75,8 @@ export interface GroupRecord {
 export interface ContactRecord {
   readonly accountId: AccountId;
   readonly userName: string;
+  /** Of the account's server; without, it is on this account's own one. */
+  readonly domain?: string;
   /** The account key that was pinned: at first sight, or when a change was accepted. */
   readonly accountKey: Bytes;
   readonly firstSeenMs: number;
@@ -125,7 +133,45 @@ export type InboxNotice =
   | { readonly kind: "unreadable"; readonly reason: string }
   | { readonly kind: "deviceAdded" | "deviceRevoked"; readonly deviceId: DeviceId }
   | { readonly kind: "accountKeyChanged"; readonly accountId: AccountId }
+  /** An own change of the group that waited for the group's hub; another member's came first. */
+  | { readonly kind: "changeDropped" }
+  | {
+    readonly kind: "deliveryFailed";
+    readonly messageId: MessageId;
+    readonly domain: string;
+    readonly devices: readonly DeviceId[];
+    readonly reason: DeliveryFailedReason;
+  }
   | { readonly kind: "lost"; readonly count: number };
+
+/** Why a message that was accepted for another server did not reach a device there. */
+export type DeliveryFailedReason =
+  | "expired"
+  | "unknownDevice"
+  | "queueFull"
+  | "blocked"
+  | "refused"
+  | "peerRemoved";
+
+/** A message for another server: which group it belongs to, should a notice say that it was not delivered. */
+export interface RelayedRecord {
+  readonly messageId: MessageId;
+  readonly groupId: GroupId;
+}
+
+/** A message that came before what it builds upon: a commit, or the Welcome to its group. */
+export interface EarlyRecord {
+  readonly entryId: EntryId;
+  readonly groupId: GroupId;
+  readonly epoch: number;
+  readonly isCommit: boolean;
+  readonly seq: number;
+  readonly acceptedMs: number;
+  readonly receivedMs: number;
+  /** The server that vouches for the sender; empty: this account's own one. */
+  readonly senderDomain: string;
+  readonly payload: Bytes;
+}
 
 /**
  * A message of a device that its account's pinned key has not signed: shown when a person trusts the key that
@@ -135,11 +181,14 @@ export interface HeldRecord {
   /** Signature key that the sender's device has in the group. */
   readonly deviceKey: Bytes;
   readonly row: InboxRecord;
+  /** Of the sender's server when it is another one. */
+  readonly domain?: string;
 }
 
 /** Something that this device has to do in its groups, as soon as it can. */
 export interface ChoreRecord {
-  readonly kind: "addDevice" | "removeDevice";
+  /** `nameDomain`: this device's leaf gets the domain that its server has by now. */
+  readonly kind: "addDevice" | "removeDevice" | "nameDomain";
   /** In this group only; in all groups without. */
   readonly groupId?: GroupId;
   readonly accountId: AccountId;
@@ -177,6 +226,10 @@ export interface Tables {
   chores: { key: string; row: ChoreRecord };
   /** The last files, oldest first, bounded. */
   files: { key: string; row: FileRecord };
+  /** The last messages for other servers, oldest first, bounded. */
+  relayed: { key: MessageId; row: RelayedRecord };
+  /** In the order in which they came, bounded. */
+  early: { key: EntryId; row: EarlyRecord };
 }
 
 /** Name of a table. */
@@ -205,6 +258,8 @@ export const TABLE_NUMBERS = {
   held: 13,
   chores: 14,
   files: 15,
+  relayed: 16,
+  early: 17,
 } as const satisfies Record<TableName, number>;
 
 /**

@@ -197,7 +197,7 @@ Deno.test("an account's requests have a rate, and come back after the time that 
 
 async function uploadKeyPackages(client: TestClient): Promise<void> {
   const { account, device } = client.own;
-  const identity = { accountId: account.accountId, deviceId: device.deviceId, key: device.key };
+  const identity = { accountId: account.accountId, deviceId: device.deviceId, domain: "", key: device.key };
   const context = { identity, isTrusted: () => Promise.resolve(true), clock: systemClock };
   const make = (count: number, lastResort: boolean) =>
     createKeyPackages(context, { count, suite: MLS_SUITE_X25519, lastResort });

@@ -141,7 +141,7 @@ Deno.test("logins, failures, uploads and refusals by limits are counted", async 
 
 async function uploadKeyPackages(client: TestClient, count: number): Promise<void> {
   const { account, device } = client.own;
-  const identity = { accountId: account.accountId, deviceId: device.deviceId, key: device.key };
+  const identity = { accountId: account.accountId, deviceId: device.deviceId, domain: "", key: device.key };
   const context = { identity, isTrusted: () => Promise.resolve(true), clock: systemClock };
   const made = await createKeyPackages(context, { count, suite: MLS_SUITE_X25519 });
   const keyPackages = made.map(({ publicBytes }) => ({ keyPackage: publicBytes, lastResort: false }));

@@ -292,7 +292,7 @@ class World implements AsyncDisposable {
     const { devices } = await this.alice.connection.call("listDevices", {});
     this.deviceSignature = devices.find(({ deviceId }) => sameBytes(deviceId, this.alice.deviceId))!
       .accountSignature;
-    const identity = { accountId: account.accountId, deviceId: device.deviceId, key: device.key };
+    const identity = { accountId: account.accountId, deviceId: device.deviceId, domain: "", key: device.key };
     const context = { identity, isTrusted: () => Promise.resolve(true), clock: systemClock };
     const [made] = await createKeyPackages(context, {
       count: 1,

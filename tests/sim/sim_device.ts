@@ -32,6 +32,8 @@ const STATUS_NAMES: Record<RecipientStatus, string> = {
   [RecipientStatus.UNKNOWN_DEVICE]: "unknownDevice",
   [RecipientStatus.QUEUE_FULL]: "queueFull",
   [RecipientStatus.BLOCKED]: "blocked",
+  [RecipientStatus.RELAYING]: "relaying",
+  [RecipientStatus.UNKNOWN_DOMAIN]: "unknownDomain",
 };
 
 /** How often a device does what. */

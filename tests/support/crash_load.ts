@@ -141,7 +141,7 @@ export class CrashLoad {
     const { ledger, clients: { recipient } } = this.#options;
     if (ledger.supply > SUPPLY_MAX) return void await recipient.connection.call("ping", {});
     const { account, device } = recipient.own;
-    const identity = { accountId: account.accountId, deviceId: device.deviceId, key: device.key };
+    const identity = { accountId: account.accountId, deviceId: device.deviceId, domain: "", key: device.key };
     const context = { identity, isTrusted: () => Promise.resolve(true), clock: systemClock };
     const made = await createKeyPackages(context, { count: KEY_PACKAGES_AT_ONCE, suite: MLS_SUITE_X25519 });
     const keyPackages = made.map(({ publicBytes }) => ({ keyPackage: publicBytes, lastResort: false }));

@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { addressText } from "../../base/address.ts";
 import { ERRORS } from "../../base/errors.ts";
-import { tryNormaliseUserName } from "../../base/user_name.ts";
+import { tryParseUserAddress } from "../../base/user_address.ts";
 import type { Client } from "../../client/mod.ts";
 import { type Terminal, UsageError } from "../terminal.ts";
 import { type Context, example, runCommand } from "./context.ts";
@@ -103,14 +103,14 @@ async function register(context: Context, request: RegisterOptions & { user: str
     });
     context.output.done(
       { ...me, server: addressText(client.server) },
-      `Registered ${me.userName} and logged this device in; it keeps what it needs in ${context.stateFolder}`,
+      `Registered ${me.address} and logged this device in; it keeps what it needs in ${context.stateFolder}`,
     );
   });
 }
 
 /** Before a password is typed. */
 function checkUserName(user: string): void {
-  if (tryNormaliseUserName(user) !== undefined) return;
+  if (tryParseUserAddress(user)) return;
   throw new UsageError(`${oneLine(user)} is no user name\n  ${ERRORS.userNameInvalid.text}`);
 }
 
@@ -147,7 +147,7 @@ async function whoami(context: Context): Promise<void> {
     if (!me) throw nobody(context);
     const server = addressText(client.server);
     const lines = [
-      `${me.userName}${me.loggedIn ? "" : " (logged out)"}`,
+      `${me.address}${me.loggedIn ? "" : " (logged out)"}`,
       `  server   ${server}`,
       `  device   ${me.deviceName} ${me.deviceId}`,
       `  account  ${me.accountId}`,

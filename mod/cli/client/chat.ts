@@ -4,6 +4,7 @@
  */
 import type { Command } from "commander";
 import { messageOf } from "../../base/errors.ts";
+import { foreignDomain, tryParseUserAddress, userAddressText } from "../../base/user_address.ts";
 import type { Client, ClientEvent } from "../../client/mod.ts";
 import type { Terminal } from "../terminal.ts";
 import { LineScreen, type Screen, TerminalScreen } from "./chat_screen.ts";
@@ -53,12 +54,14 @@ async function titleOf(client: Client, { to, context }: { to: string; context: C
 }
 
 function groupOf(client: Client, to: string) {
-  const name = to.replace(/^@/, "");
+  const user = tryParseUserAddress(to.replace(/^@/, ""));
+  const own = client.whoami()?.domain ?? "";
+  const name = user && userAddressText({ ...user, domain: foreignDomain(user.domain, own) });
   const groups = client.groups().filter((group) => group.status === "active");
   const named = to.startsWith("@")
     ? undefined
     : groups.find((group) => group.id === to || (group.name === to && !group.direct));
-  return named ?? groups.find((group) => group.direct && group.name === name.toLowerCase());
+  return named ?? groups.find((group) => group.direct && group.name === name);
 }
 
 /** One run of `chat`. */

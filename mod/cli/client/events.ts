@@ -42,6 +42,20 @@ export function eventObject(event: ClientEvent): Record<string, unknown> {
       return { ...base, user: event.user };
     case "lost":
       return { ...base, count: event.count };
+    case "changeDropped":
+      return { ...base, group: event.group };
+    case "deliveryFailed": {
+      const { messageId, domain, users, devices, reason, group } = event;
+      return {
+        ...base,
+        messageId,
+        domain,
+        users,
+        devices,
+        reason,
+        ...(group === undefined ? {} : { group }),
+      };
+    }
     default:
       return base;
   }
@@ -137,7 +151,32 @@ function accountText(event: Exclude<ClientEvent, GroupEvent>, { program }: Event
     case "lost":
       return `${event.count} ${event.count === 1 ? "message was" : "messages were"} lost: ` +
         "they expired, or the queue of this device was full";
+    case "changeDropped":
+      return `Your change of ${
+        oneLine(event.group)
+      } was not made, as another member's came first: make it again`;
+    case "deliveryFailed":
+      return deliveryFailedText(event);
   }
+}
+
+const FAILURES: Record<DeliveryFailed["reason"], string> = {
+  expired: "their server could not be reached for too long",
+  unknownDevice: "the device was revoked or deleted",
+  queueFull: "the queue of the device is full",
+  blocked: "they block you",
+  refused: "their server refused it",
+  peerRemoved: "your server no longer exchanges messages with theirs",
+};
+
+type DeliveryFailed = Extract<ClientEvent, { kind: "deliveryFailed" }>;
+
+function deliveryFailedText({ at, users, domain, devices, reason, group }: DeliveryFailed): string {
+  const who = users.length > 0 ? users.map(oneLine).join(", ") : `${devices.length} devices`;
+  const where = group === undefined ? "" : ` in ${oneLine(group)}`;
+  return `A message of yours${where} did not reach ${who} on ${oneLine(domain)}: ${FAILURES[reason]} (${
+    timeText(at)
+  })`;
 }
 
 /** Times of others may be anything. */

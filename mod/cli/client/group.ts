@@ -22,7 +22,7 @@ export function addGroup(client: Command, terminal: Terminal): void {
     .action((name: string, users: string[], options: { suite: string }, command: Command) =>
       runCommand(terminal, command, (context) => create(context, { name, users, suite: options.suite }))
     );
-  add("add", "add users; they see what is sent from now on", "group add family dave")
+  add("add", "add users; they see what is sent from now on", "group add family dave erin@b.example")
     .argument("<group>").argument("<users...>")
     .action((name: string, users: string[], _options, command: Command) =>
       runCommand(terminal, command, (context) => addUsers(context, { name, users }))
@@ -184,8 +184,11 @@ async function list(context: Context): Promise<void> {
   });
 }
 
-function statusText({ status, suite }: GroupSummary): string {
-  return suite === MLS_SUITE_XWING ? `${status}, xwing` : status;
+function statusText({ status, suite, waiting }: GroupSummary): string {
+  const parts: string[] = [status];
+  if (suite === MLS_SUITE_XWING) parts.push("xwing");
+  if (waiting > 0) parts.push(`${waiting} waiting for a change of its members`);
+  return parts.join(", ");
 }
 
 async function members(context: Context, name: string): Promise<void> {

@@ -1,7 +1,7 @@
 /** `send` and `recv`. */
 import type { Command } from "commander";
 import { messageOf } from "../../base/errors.ts";
-import { tryNormaliseUserName } from "../../base/user_name.ts";
+import { tryParseUserAddress } from "../../base/user_address.ts";
 import { type Client, QpqError, type Sent } from "../../client/mod.ts";
 import { type Terminal, UsageError } from "../terminal.ts";
 import { type Context, example, runCommand } from "./context.ts";
@@ -11,10 +11,21 @@ import { oneLine } from "./output.ts";
 
 /** Adds the commands. */
 export function addMessages(client: Command, terminal: Terminal): void {
-  client.command("send").argument("<to>", "group, or user (@user when a group has the same name)")
+  client.command("send").argument(
+    "<to>",
+    "group, or user (@user when a group has the same name); user@domain on another server",
+  )
     .argument("<text...>", "- reads it from stdin; -- before a text that begins with -")
     .description("send a message; done when the server has it on disk")
-    .addHelpText("after", example(terminal, 'send bob "Hello Bob"', "send family - < letter.txt"))
+    .addHelpText(
+      "after",
+      example(
+        terminal,
+        'send bob "Hello Bob"',
+        'send carol@b.example "Hello Carol"',
+        "send family - < letter.txt",
+      ),
+    )
     .action((to: string, words: string[], _options, command: Command) =>
       runCommand(terminal, command, (context) => send(context, { to, words }))
     );
@@ -78,13 +89,14 @@ const REASONS = {
   queueFull: "has a full queue; it is tried again later",
   unknownDevice: "was revoked or deleted",
   blocked: "blocks you",
+  unknownDomain: "is on a server that yours does not exchange messages with",
 } as const;
 
 /** Who did not get a message, in words. */
 export function failureTexts({ failures }: Sent): string[] {
   return failures.map(({ user, deviceId, reason }) =>
-    reason === "blocked"
-      ? `Not delivered: ${oneLine(user)} ${REASONS.blocked}`
+    reason === "blocked" || reason === "unknownDomain"
+      ? `Not delivered: ${oneLine(user)} ${REASONS[reason]}`
       : `Not delivered to a device of ${oneLine(user)} (${deviceId.slice(0, 8)}): it ${REASONS[reason]}`
   );
 }
@@ -96,7 +108,7 @@ export async function named<Value>(to: string, work: Promise<Value>): Promise<Va
   } catch (error) {
     if (!(error instanceof QpqError)) throw error;
     const user = to.replace(/^@/, "");
-    if (error.code === "userNameInvalid" && tryNormaliseUserName(user) === undefined) {
+    if (error.code === "userNameInvalid" && tryParseUserAddress(user) === undefined) {
       throw new Error(`There is no group ${oneLine(to)} here (group list shows them)`, { cause: error });
     }
     if (error.code !== "noKeyPackages") throw error;

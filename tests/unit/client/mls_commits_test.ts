@@ -127,8 +127,8 @@ Deno.test("a commit names its recipients, who comes and who goes", async () => {
 });
 
 function identityOf(device: TestDevice) {
-  const { accountId, deviceId } = device.context.identity;
-  return { accountId, deviceId };
+  const { accountId, deviceId, domain } = device.context.identity;
+  return { accountId, deviceId, domain };
 }
 
 Deno.test("a removed member learns of it, can still read what was sent before, and nothing after", async () => {

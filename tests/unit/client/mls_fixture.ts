@@ -26,9 +26,9 @@ export class TestWorld {
     this.suite = suite;
   }
 
-  async device(name: string): Promise<TestDevice> {
+  async device(name: string, domain = ""): Promise<TestDevice> {
     const key = await generateKeyPair();
-    const identity = { accountId: randomId<AccountId>(), deviceId: randomId<DeviceId>(), key };
+    const identity = { accountId: randomId<AccountId>(), deviceId: randomId<DeviceId>(), domain, key };
     this.#keys.set(identity.deviceId, key.publicKey.toHex());
     const isTrusted = async (leaf: { deviceId: DeviceId; signatureKey: Uint8Array }) =>
       this.#keys.get(leaf.deviceId) === leaf.signatureKey.toHex();

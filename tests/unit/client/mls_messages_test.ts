@@ -63,8 +63,8 @@ Deno.test("processMessage() tells text, sender and epoch, and readHeader() the g
   assert.equal(utf8Text(got.plaintext), "hello");
   assert.equal(got.epoch, 1n);
   const { accountId, deviceId } = alice.context.identity;
-  assert.deepEqual(got.sender, { leafIndex: 0, accountId, deviceId });
-  assert.deepEqual(info.creator, { accountId, deviceId });
+  assert.deepEqual(got.sender, { leafIndex: 0, accountId, deviceId, domain: "" });
+  assert.deepEqual(info.creator, { accountId, deviceId, domain: "" });
   assert.equal(groupInfo(bob.group!).name, "friends");
   assert.deepEqual(members(bob.group!), members(alice.group!));
 });
