@@ -4,7 +4,7 @@
  * were saved; only a commit whose group's hub, another server, cannot be reached lets the others pass.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { copy, equal, fromHex, hex } from "../base/bytes.ts";
+import { copy, equal, fromHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { type ErrorCode, messageOf, QpqError } from "../base/errors.ts";
 import { type DeviceId, type GroupId, idOf, type MessageId, newMessageId } from "../base/ids.ts";

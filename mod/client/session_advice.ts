@@ -25,7 +25,8 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   overloaded: "Try again in a moment",
   peerUnavailable:
     "The other server is down or out of reach: try again later; your own server goes on meanwhile",
-  unknownDomain: "Check the address; if it is right, ask your server's operator to exchange messages with that server",
+  unknownDomain:
+    "Check the address; if it is right, ask your server's operator to exchange messages with that server",
   rateLimited: "Wait before the next attempt",
 };
 
