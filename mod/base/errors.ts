@@ -79,6 +79,10 @@ export const ERRORS = {
 
   peerUnavailable: { number: 90, text: "The other server cannot be reached now; try again later" },
   unknownDomain: { number: 91, text: "This server does not exchange messages with that domain" },
+  peerRefused: {
+    number: 92,
+    text: "This server does not take the caller for the server that it claims to be, or for a peer",
+  },
 } as const satisfies Record<string, ErrorRow>;
 
 /** Name of an expected failure. */

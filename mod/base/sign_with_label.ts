@@ -9,6 +9,8 @@ export type SignatureLabel =
   | "qpq resume"
   /** SignDevice, by the account key: account id ‖ device id ‖ device key. */
   | "qpq device key"
+  /** PeerProve, by the federation certificate's key: see mod/federation/handshake.ts. */
+  | "qpq federation"
   /** A leaf node and a KeyPackage (RFC 9420 §7.2, §10), by the device key. */
   | "LeafNodeTBS"
   | "KeyPackageTBS";

@@ -3,12 +3,13 @@
  * any order; Subscribe and blobs have streams of their own. Owns request ids, timeouts, the bound on requests
  * in flight and the mapping of error frames; knows nothing of logins, identity or retries.
  */
-import { create, fromBinary, type MessageInitShape, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { type Clock, systemClock } from "../base/clock.ts";
-import { errorCodeOf, messageOf, QpqError } from "../base/errors.ts";
-import { CODE_OK, encodeFrame, type Frame, FRAME_BODY_BYTES_MAX, FrameDecoder } from "../protocol/frame.ts";
+import { messageOf } from "../base/errors.ts";
+import { decodeReply as decodeReplyOf } from "../protocol/bodies.ts";
+import { encodeFrame, type Frame, FRAME_BODY_BYTES_MAX, FrameDecoder } from "../protocol/frame.ts";
 import { type MethodName, METHODS, type SharedMethodName } from "../protocol/methods.ts";
-import { ErrorResponseSchema, type PushBatch, type PutBlobResponse } from "../protocol/qpq_pb.ts";
+import type { PushBatch, PutBlobResponse } from "../protocol/qpq_pb.ts";
 import { CoalescingWriter } from "../transport/coalescing_writer.ts";
 import type { CloseReason, Connection, Stream } from "../transport/transport.ts";
 
@@ -341,13 +342,7 @@ function encodeRequest<Name extends MethodName>(name: Name, request: RequestOf<N
 
 /** The body of a reply; throws QpqError for an error frame. */
 function decodeReply<Name extends MethodName>(name: Name, frame: Frame): ResponseOf<Name> {
-  if (frame.code === CODE_OK) return fromBinary(METHODS[name].response, frame.body) as ResponseOf<Name>;
-  const error = fromBinary(ErrorResponseSchema, frame.body);
-  // A newer server may know errors that this client does not: its text still says what happened.
-  throw new QpqError(errorCodeOf(frame.code) ?? "internal", error.text, {
-    ...(error.retryAfterMs > 0 ? { retryAfterMs: error.retryAfterMs } : {}),
-    ...(error.currentEpoch !== undefined ? { currentEpoch: Number(error.currentEpoch) } : {}),
-  });
+  return decodeReplyOf(METHODS[name].response, frame) as ResponseOf<Name>;
 }
 
 /** All frames of a stream until it ends. */

@@ -35,6 +35,24 @@ export interface MetricsOptions {
 /** How a handshake did not become a connection. */
 export type HandshakeFailure = "refused" | "failed";
 
+/** Why another server was not taken for a peer. */
+export const PEER_REFUSAL_REASONS = [
+  "unknown_domain",
+  "blocked",
+  "wrong_name",
+  "unknown_ca",
+  "expired",
+  "revoked",
+  "bad_signature",
+  "wrong_responder",
+  "timeout",
+  "protocol",
+  "rate_limited",
+] as const;
+
+/** One of them. */
+export type PeerRefusalReason = (typeof PEER_REFUSAL_REASONS)[number];
+
 /** Numbers of the store, as StoreServer.counts() gives them, and bytes on disk. */
 export interface StoreGauges {
   readonly accounts: number;
@@ -84,6 +102,12 @@ export class Metrics {
   );
   /** Bytes waiting to be sent, all connections; a plain number, since it changes with every write. */
   sendQueueBytes = 0;
+  readonly peerConnections = this.#gauge("qpq_federation_connections", "Open connections of other servers");
+  readonly peerLinks = this.#gauge("qpq_federation_links", "Open links to other servers");
+  readonly federationCertificateExpirySeconds = this.#gauge(
+    "qpq_federation_certificate_expiry_timestamp_seconds",
+    "When the federation certificate expires, Unix time; 0 when there is none",
+  );
   readonly ready = this.#gauge("qpq_ready", "1 while every readiness check passes");
   readonly certificateExpirySeconds = this.#gauge(
     "qpq_tls_certificate_expiry_timestamp_seconds",
@@ -118,6 +142,11 @@ export class Metrics {
     "qpq_handshake_failures_total",
     "Handshakes that did not become a connection",
     "kind",
+  );
+  readonly #peerRefusals = this.#labelled(
+    "qpq_federation_refused_total",
+    "Servers that were not taken for the peer that they claim to be, or for a peer",
+    "reason",
   );
   readonly #limitHits = this.#labelled("qpq_rate_limit_hits_total", "Refusals by each limit", "limit");
   readonly #store = {
@@ -168,6 +197,7 @@ export class Metrics {
     for (const code of Object.keys(ERRORS)) this.#requestErrors.add(code);
     for (const kind of ["refused", "failed"]) this.#handshakeFailures.add(kind);
     for (const limit of [...options.limits, OTHER]) this.#limitHits.add(limit);
+    for (const reason of PEER_REFUSAL_REASONS) this.#peerRefusals.add(reason);
     this.setOpaqueAccounts({ current: 0, retired: 0 });
     new Gauge({ name: "qpq_build_info", help: "1, with the version", labelNames: ["version"], registers })
       .set({ version: options.version }, 1);
@@ -189,6 +219,11 @@ export class Metrics {
   /** A handshake did not become a connection. */
   handshakeFailure(kind: HandshakeFailure): void {
     this.#handshakeFailures.inc(kind, "failed");
+  }
+
+  /** Another server was not taken for a peer, here or as it answered there. */
+  peerRefused(reason: PeerRefusalReason): void {
+    this.#peerRefusals.inc(reason, "protocol");
   }
 
   /** A limit refused a request or connection; also counts in `rate_limit_hit_total`. */

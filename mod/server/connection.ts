@@ -10,7 +10,7 @@ import type { ConnectionState, ServerContext } from "./context.ts";
 import type { LiveConnection } from "./registry.ts";
 import { ReplyTurns } from "./reply_turns.ts";
 import { RequestStream } from "./request_stream.ts";
-import { ConnectionInFlight } from "./requests_in_flight.ts";
+import { ConnectionInFlight } from "../base/requests_in_flight.ts";
 
 const log = logger("server");
 

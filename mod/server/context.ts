@@ -14,7 +14,7 @@ import type { Limits } from "./limits.ts";
 import type { MemoryBudget } from "./memory_budget.ts";
 import type { Registry } from "./registry.ts";
 import type { ReplyTurn } from "./reply_turns.ts";
-import type { RequestsInFlight } from "./requests_in_flight.ts";
+import type { RequestsInFlight } from "../base/requests_in_flight.ts";
 
 /** The parts of a running server that requests need. */
 export interface ServerContext {

@@ -2,14 +2,14 @@
  * One request frame → its method's row → access, rate and shape checked → handler → reply frame. The only place
  * that turns errors into wire numbers, log levels and metrics.
  */
-import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { AssertionError } from "../base/assert.ts";
-import { type ErrorCode, ERRORS, messageOf, QpqError } from "../base/errors.ts";
+import { type ErrorCode, QpqError } from "../base/errors.ts";
 import { shortId } from "../base/ids.ts";
 import { logger } from "../base/log.ts";
+import { decodeMessage, encodeErrorFrame, encodeMessage, expectedError } from "../protocol/bodies.ts";
 import { CODE_OK, encodeFrame, type Frame } from "../protocol/frame.ts";
 import type { Method, MethodName } from "../protocol/methods.ts";
-import { ErrorResponseSchema } from "../protocol/qpq_pb.ts";
 import type { RequestContext } from "./context.ts";
 import { HANDLERS } from "./handlers/table.ts";
 
@@ -48,19 +48,6 @@ export function readRequest<Desc extends DescMessage>(
   return decodeMessage(method.request, frame.body);
 }
 
-/** The bytes of a response made from `init`. */
-export function encodeMessage(schema: DescMessage, init: unknown): Uint8Array {
-  return toBinary(schema, create(schema, init as MessageShape<DescMessage>));
-}
-
-function decodeMessage<Desc extends DescMessage>(schema: Desc, body: Uint8Array): MessageShape<Desc> {
-  try {
-    return fromBinary(schema, body, { readUnknownFields: false });
-  } catch (cause) {
-    throw new QpqError("malformedRequest", `Cannot decode ${schema.name}: ${messageOf(cause)}`, { cause });
-  }
-}
-
 function checkAccess({ connection, server }: RequestContext, method: Method): void {
   if (method.access === "anyone") return;
   if (!connection.helloDone) throw new QpqError("helloRequired", `${method.name} came before Hello`);
@@ -92,10 +79,8 @@ export function errorFrame(
   error: unknown,
 ): Uint8Array {
   const { connection, server } = context;
-  const expected = error instanceof QpqError
-    ? error
-    : new QpqError("internal", messageOf(error), { cause: error });
-  const { code, details } = expected;
+  const expected = expectedError(error);
+  const { code } = expected;
   server.metrics.requestError(code);
   const properties = {
     method,
@@ -107,12 +92,7 @@ export function errorFrame(
   if (isOurFault(code)) log.error("{method} failed: {reason}", { ...properties, error });
   else log.debug("{method} refused with {code}: {reason}", properties);
   if (error instanceof AssertionError) connection.close("internal");
-  const body = encodeMessage(ErrorResponseSchema, {
-    text: ERRORS[code].text,
-    retryAfterMs: Math.ceil(details.retryAfterMs ?? 0),
-    ...(details.currentEpoch === undefined ? {} : { currentEpoch: BigInt(details.currentEpoch) }),
-  });
-  return encodeFrame(requestId, ERRORS[code].number, body);
+  return encodeErrorFrame(requestId, expected);
 }
 
 function isOurFault(code: ErrorCode): boolean {

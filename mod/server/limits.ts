@@ -23,8 +23,9 @@ const LOG_WINDOW_MS = 60_000;
 const SLOW_LOGIN_MS = 1_500;
 
 /**
- * Every limit by name: label values of `qpq_rate_limit_hits_total`. The last three are kept in mod/delivery: messages
- * refused for somebody's full queue or used-up share of it, a sender's bytes a day, its new guarded groups a day.
+ * Every limit by name: label values of `qpq_rate_limit_hits_total`. Some are kept in mod/delivery: messages
+ * refused for somebody's full queue or used-up share of it, a sender's bytes a day, its new guarded groups a day; and the
+ * last two in mod/federation, for each other server.
  */
 export const LIMIT_NAMES = [
   "connections",
@@ -44,6 +45,8 @@ export const LIMIT_NAMES = [
   "queue",
   "senderBytesPerDay",
   "guardsPerDay",
+  "peerRequests",
+  "peerBytes",
 ] as const;
 
 /** Name of a limit. */
@@ -51,7 +54,13 @@ export type LimitName = (typeof LIMIT_NAMES)[number];
 
 type BucketName = Exclude<
   LimitName,
-  "connections" | "connectionsPerAddress" | "queue" | "senderBytesPerDay" | "guardsPerDay"
+  | "connections"
+  | "connectionsPerAddress"
+  | "queue"
+  | "senderBytesPerDay"
+  | "guardsPerDay"
+  | "peerRequests"
+  | "peerBytes"
 >;
 
 /** The server's limits. */

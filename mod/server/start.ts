@@ -28,6 +28,7 @@ import type { HealthServer } from "../observe/health.ts";
 import { Metrics } from "../observe/metrics.ts";
 import { watchEventLoop } from "../observe/process_metrics.ts";
 import { METHODS } from "../protocol/methods.ts";
+import { PEER_METHODS } from "../protocol/peer_methods.ts";
 import { BlobFiles } from "../store/blob_files.ts";
 import { lockFolder } from "../store/folder_lock.ts";
 import { openStoreTellingKey } from "../store/open.ts";
@@ -52,7 +53,7 @@ import {
   expiryTimesOf,
   LiveSettings,
 } from "./reload_settings.ts";
-import { RequestsInFlight } from "./requests_in_flight.ts";
+import { RequestsInFlight } from "../base/requests_in_flight.ts";
 
 const log = logger("server");
 
@@ -95,7 +96,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
 
   const metrics = new Metrics({
     version: VERSION,
-    methods: Object.keys(METHODS),
+    methods: [...Object.keys(METHODS), ...Object.keys(PEER_METHODS)],
     limits: LIMIT_NAMES,
     clock,
   });

@@ -154,14 +154,21 @@ export function checkCertificate(
   return problems;
 }
 
+/** What is wrong with a chain: dates, the name, who signed it, or that it cannot be used or read at all. */
+export type ChainProblem = "dates" | "name" | "unknownCa" | "unusable";
+
+/** What {@link verifyChain} found, in words. */
+export type ChainVerdict = { ok: true } | { ok: false; problem: ChainProblem; reason: string };
+
 /**
  * Is this chain (leaf first), as a server sent it, good for `hostname` under exactly the CA certificate(s) in
  * `caPem`, and no public root? Checks signatures, dates, CA flags, path lengths, server usage and names.
  */
 export async function verifyChain(
   check: { chainDer: readonly Uint8Array[]; caPem: string; hostname: string; now: number },
-): Promise<{ ok: true } | { ok: false; reason: string }> {
-  const refuse = (reason: string) => ({ ok: false, reason }) as const;
+): Promise<ChainVerdict> {
+  const refuse = (reason: string, problem: ChainProblem = "unusable") =>
+    ({ ok: false, problem, reason }) as const;
   let chain: x509.X509Certificate[];
   let cas: x509.X509Certificate[];
   try {
@@ -176,13 +183,15 @@ export async function verifyChain(
   }
   const leaf = chain[0];
   if (!leaf) return refuse("The server sent no certificate");
-  const flaw = leafProblems(leaf)[0] ?? dateProblems(leaf, check.now, "The server's certificate")[0] ??
-    unknownCritical(leaf);
+  const flaw = leafProblems(leaf)[0] ?? unknownCritical(leaf);
   if (flaw !== undefined) return refuse(flaw);
+  const outdated = dateProblems(leaf, check.now, "The server's certificate")[0];
+  if (outdated !== undefined) return refuse(outdated, "dates");
   const names = namesOf(leaf);
   if (!names.some((name) => nameMatches(name, check.hostname))) {
     return refuse(
       `The server's certificate is for ${names.join(", ") || "no host"}, not for ${check.hostname}`,
+      "name",
     );
   }
   return await verifyPath(chain, cas, check.now);
@@ -193,21 +202,22 @@ async function verifyPath(
   chain: readonly x509.X509Certificate[],
   cas: readonly x509.X509Certificate[],
   now: number,
-): Promise<{ ok: true } | { ok: false; reason: string }> {
+): Promise<ChainVerdict> {
   for (const [depth, certificate] of chain.slice(0, 8).entries()) {
     for (const ca of cas) {
       if (!(await isSignedBy(certificate, ca))) continue;
       const flaw = issuerProblem(ca, depth, now, "The CA");
-      return flaw === undefined ? { ok: true } : { ok: false, reason: flaw };
+      return flaw ?? { ok: true };
     }
     const issuer = chain[depth + 1];
     if (!issuer || !(await isSignedBy(certificate, issuer))) break;
     const flaw = issuerProblem(issuer, depth, now, `The certificate of ${issuer.subject}`);
-    if (flaw !== undefined) return { ok: false, reason: flaw };
+    if (flaw) return flaw;
   }
   const issuedBy = chain[0]!.subject === chain[0]!.issuer ? "itself" : chain[0]!.issuer;
   return {
     ok: false,
+    problem: "unknownCa",
     reason: `The server's certificate is not signed by this CA; it is signed by ${issuedBy}`,
   };
 }
@@ -218,13 +228,22 @@ function issuerProblem(
   below: number,
   now: number,
   what: string,
-): string | undefined {
+): ChainVerdict & { ok: false } | undefined {
+  const refuse = (reason: string, problem: ChainProblem = "unusable") =>
+    ({ ok: false, problem, reason }) as const;
   const basic = issuer.getExtension(x509.BasicConstraintsExtension);
-  if (!basic?.ca) return `${what} is no CA certificate: it may not sign others`;
+  if (!basic?.ca) return refuse(`${what} is no CA certificate: it may not sign others`);
   const usages = issuer.getExtension(x509.KeyUsagesExtension);
-  if (usages && !(usages.usages & x509.KeyUsageFlags.keyCertSign)) return `${what} may not sign certificates`;
-  if (basic.pathLength !== undefined && below > basic.pathLength) return `${what} may not sign other CAs`;
-  return dateProblems(issuer, now, what)[0] ?? unknownCritical(issuer);
+  if (usages && !(usages.usages & x509.KeyUsageFlags.keyCertSign)) {
+    return refuse(`${what} may not sign certificates`);
+  }
+  if (basic.pathLength !== undefined && below > basic.pathLength) {
+    return refuse(`${what} may not sign other CAs`);
+  }
+  const outdated = dateProblems(issuer, now, what)[0];
+  if (outdated !== undefined) return refuse(outdated, "dates");
+  const flaw = unknownCritical(issuer);
+  return flaw === undefined ? undefined : refuse(flaw);
 }
 
 /** Same name, and the signature verifies. */

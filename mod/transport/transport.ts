@@ -90,6 +90,8 @@ export interface ConnectOptions {
 export interface Connection extends AsyncDisposable {
   /** The peer. Never log it in full. */
   readonly remoteAddress: NetAddress;
+  /** The peer's certificates, leaf first, when TLS has authenticated it too; names are not judged. */
+  readonly peerChainDer?: readonly Uint8Array[] | null;
   /** Resolves, never rejects, when the connection has ended for whatever reason. */
   readonly closed: Promise<CloseReason>;
   /** Opens a bidirectional stream; waits while the peer allows no more. */

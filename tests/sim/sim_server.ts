@@ -31,7 +31,7 @@ import {
   deliveryLimitsOf,
   expiryTimesOf,
 } from "../../mod/server/reload_settings.ts";
-import { RequestsInFlight } from "../../mod/server/requests_in_flight.ts";
+import { RequestsInFlight } from "../../mod/base/requests_in_flight.ts";
 import { BlobFiles } from "../../mod/store/blob_files.ts";
 import { FileStore } from "../../mod/store/file/mod.ts";
 import { openJournal } from "../../mod/store/file/recovery.ts";

@@ -11,7 +11,7 @@ import {
 } from "../../protocol/qpq_pb.ts";
 import type { Stream } from "../../transport/transport.ts";
 import { callerOf } from "../context.ts";
-import { encodeMessage } from "../dispatch.ts";
+import { encodeMessage } from "../../protocol/bodies.ts";
 import { bytesField, numberField } from "../../protocol/fields.ts";
 import type { Handlers, OwnStream, OwnStreamHandler } from "./types.ts";
 

@@ -13,7 +13,7 @@ import {
 } from "../../protocol/qpq_pb.ts";
 import type { Cursor, Entry } from "../../store/store.ts";
 import { callerOf, type RequestContext } from "../context.ts";
-import { encodeMessage } from "../dispatch.ts";
+import { encodeMessage } from "../../protocol/bodies.ts";
 import { idBytes, idField, numberField } from "../../protocol/fields.ts";
 import type { Handlers, OwnStreamHandler } from "./types.ts";
 
