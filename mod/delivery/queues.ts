@@ -113,7 +113,14 @@ export class Delivery implements Disposable {
         return limits.waitersMax;
       },
     });
-    this.#unlisten = deps.store.onEnqueued((devices) => this.#onEnqueued(devices));
+    this.#unlisten = deps.store.onEnqueued((devices, fresh) => {
+      // A subscriber takes precedence over parked waits.
+      for (const deviceId of devices) {
+        const subscription = this.#subscriptions.get(deviceId);
+        if (subscription) subscription.offer(fresh(deviceId));
+        else this.waiters.wake([deviceId]);
+      }
+    });
   }
 
   /** Running subscriptions. */
@@ -298,15 +305,6 @@ export class Delivery implements Disposable {
   [Symbol.dispose](): void {
     this.#unlisten();
     this.drain();
-  }
-
-  /** A subscriber takes precedence over parked waits. */
-  #onEnqueued(devices: readonly DeviceId[]): void {
-    for (const deviceId of devices) {
-      const subscription = this.#subscriptions.get(deviceId);
-      if (subscription) subscription.notify();
-      else this.waiters.wake([deviceId]);
-    }
   }
 
   async #fetch(deviceId: DeviceId, window: FetchWindow): Promise<Fetched> {

@@ -344,6 +344,21 @@ export interface Accepted {
   readonly expiresAt: number;
 }
 
+/** All entries that one transaction put into a queue, in order, and where the queue stood after it. */
+export interface FreshEntries {
+  readonly entries: Entry[];
+  readonly cursor: Cursor;
+}
+
+/**
+ * Told of a transaction that put entries into queues. `fresh` gives what came for one of the devices, without
+ * reading the store: null when it does not have it at hand. To be asked during the call only.
+ */
+export type EnqueuedListener = (
+  devices: readonly DeviceId[],
+  fresh: (deviceId: DeviceId) => FreshEntries | null,
+) => void;
+
 /** Delivery queues, one a device; the payloads in them; message ids; commit guards. */
 export interface QueueStore {
   /**
@@ -389,7 +404,7 @@ export interface QueueStore {
    * Calls `listener` after every transaction that put entries into queues, with their devices. This is what
    * wakes parked waits, whichever process wrote. Returns a function that ends it.
    */
-  onEnqueued(listener: (devices: readonly DeviceId[]) => void): () => void;
+  onEnqueued(listener: EnqueuedListener): () => void;
 }
 
 // --- blobs ------------------------------------------------------------------------------------------------

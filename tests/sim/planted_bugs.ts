@@ -117,7 +117,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     found: /although it waited/,
     inStore: (store) =>
       patched(store, {
-        onEnqueued: (listener) => store.onEnqueued((devices) => listener(devices.slice(0, 1))),
+        onEnqueued: (listener) => store.onEnqueued((devices, fresh) => listener(devices.slice(0, 1), fresh)),
       }),
   },
   {

@@ -265,7 +265,7 @@ export class FileStore implements Store {
   expireGuards: QueueStore["expireGuards"] = (before, limit) => this.#run(queues.expireGuards, before, limit);
 
   onEnqueued: QueueStore["onEnqueued"] = (listener) => {
-    const own = (devices: readonly DeviceId[]) => listener(devices);
+    const own = (devices: readonly DeviceId[]) => listener(devices, () => null);
     this.#listeners.add(own);
     return () => void this.#listeners.delete(own);
   };

@@ -5,6 +5,7 @@
 import { messageOf } from "../../base/errors.ts";
 import { type Connection, isSqliteFull, sqliteCode } from "./connection.ts";
 import { readMessage } from "./message_codec.ts";
+import type { Touched } from "./touched_queues.ts";
 import { READ_VERBS } from "./verb_names.ts";
 import { prepareVerbs, type VerbSet } from "./verbs.ts";
 import type { StoreCounts } from "../store.ts";
@@ -21,8 +22,8 @@ const DAMAGED = /^SQLITE_(NOTADB|CORRUPT)/;
 /** What came of a batch. */
 export interface BatchResult {
   readonly outcomes: readonly Outcome[];
-  /** Devices that got entries. */
-  readonly enqueued: readonly string[];
+  /** What got entries: one for each transaction that it took. */
+  readonly enqueued: readonly Touched[];
 }
 
 /** The worker's only user of the database. */
@@ -67,7 +68,7 @@ export class BatchRunner {
   /** Runs all calls; what they wrote is on disk when this returns. */
   run(calls: readonly Call[], messages: ArrayBuffer): BatchResult {
     if (calls.every((call) => readVerbs.has(call.verb))) return this.#runOneByOne(calls, messages);
-    const enqueued: string[] = [];
+    const enqueued: Touched[] = [];
     try {
       const outcomes = this.#transaction(enqueued, () => calls.map((call) => this.#call(call, messages)));
       return { outcomes, enqueued };
@@ -78,7 +79,7 @@ export class BatchRunner {
   }
 
   #runOneByOne(calls: readonly Call[], messages: ArrayBuffer): BatchResult {
-    const enqueued: string[] = [];
+    const enqueued: Touched[] = [];
     const outcomes = calls.map((call): Outcome => {
       try {
         if (readVerbs.has(call.verb)) return this.#read(() => this.#call(call, messages));
@@ -90,7 +91,7 @@ export class BatchRunner {
     return { outcomes, enqueued };
   }
 
-  #transaction<Result>(enqueued: string[], run: () => Result): Result {
+  #transaction<Result>(enqueued: Touched[], run: () => Result): Result {
     const connection = this.#connected();
     const { ledger, sweepWhenDue } = this.#set;
     try {
@@ -99,7 +100,8 @@ export class BatchRunner {
       sweepWhenDue();
       ledger.flush();
       connection.commit();
-      enqueued.push(...ledger.takeTouched());
+      const touched = ledger.touched.take();
+      if (touched.devices.length > 0) enqueued.push(touched);
       ledger.trim();
       return result;
     } catch (error) {

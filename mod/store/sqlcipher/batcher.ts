@@ -4,7 +4,9 @@
  */
 import { assert } from "../../base/assert.ts";
 import { QpqError } from "../../base/errors.ts";
-import type { NewMessage } from "../store.ts";
+import type { DeviceId } from "../../base/ids.ts";
+import type { EnqueuedListener, NewMessage } from "../store.ts";
+import { FreshMessages } from "./fresh_messages.ts";
 import { MessageWriter } from "./message_codec.ts";
 import { READ_VERBS, type VerbName } from "./verb_names.ts";
 import type { Call, Outcome, Request, Response } from "./wire.ts";
@@ -36,7 +38,7 @@ interface Batch {
 /** Calls on their way to and from the worker. */
 export class Batcher {
   readonly #send: (request: Request, transfer: ArrayBuffer[]) => void;
-  readonly #onEnqueued: (devices: readonly string[]) => void;
+  readonly #onEnqueued: EnqueuedListener;
   readonly #onBatch: (verbs: number, seconds: number) => void;
   readonly #queue: Batch[] = [];
   /** Batches with calls that may write, while these are held back. */
@@ -51,7 +53,7 @@ export class Batcher {
   constructor(
     send: (request: Request, transfer: ArrayBuffer[]) => void,
     events: {
-      onEnqueued: (devices: readonly string[]) => void;
+      onEnqueued: EnqueuedListener;
       onBatch?: ((verbs: number, seconds: number) => void) | undefined;
     },
   ) {
@@ -119,7 +121,18 @@ export class Batcher {
     this.#sendNext();
     for (const [index, waiting] of batch.waiting.entries()) settleOne(waiting, done.outcomes[index]!);
     for (const resolve of batch.whenSettled) resolve();
-    if (done.enqueued.length > 0) this.#onEnqueued(done.enqueued);
+    this.#tellEnqueued(batch, done);
+  }
+
+  #tellEnqueued({ waiting }: Batch, { outcomes, enqueued }: Done): void {
+    const messages = waiting.flatMap(({ message }, index) =>
+      message && isPlain(outcomes[index]!) ? message : []
+    );
+    for (const touched of enqueued) {
+      // A batch that took several transactions does not say which message was in which.
+      const fresh = new FreshMessages(touched, enqueued.length === 1 ? messages : []);
+      this.#onEnqueued(touched.devices as readonly DeviceId[], (deviceId) => fresh.of(deviceId));
+    }
   }
 
   /** From now on calls that may write wait; resolves when those made before are settled. */
@@ -166,10 +179,15 @@ export class Batcher {
 function settleOne({ resolve, reject, message }: Waiting, outcome: Outcome): void {
   if ("failure" in outcome) return reject(new QpqError(outcome.failure.code, outcome.failure.message));
   if ("value" in outcome) return resolve(outcome.value);
-  assert(message, "Only an enqueue has a plain answer");
+  assert(message && isPlain(outcome), "Only an enqueue has a plain answer");
   const recipients = message.parts.flatMap((part) => part.recipients.map(() => "ok"));
   const { now: acceptedAt, expiresAt } = message;
   resolve({ status: "accepted", replayed: false, recipients, acceptedAt, expiresAt });
+}
+
+/** Accepted anew, with every recipient ok. */
+function isPlain(outcome: Outcome): boolean {
+  return !("value" in outcome) && !("failure" in outcome);
 }
 
 /** A copy whose byte strings own their buffers: cloning a view would send the whole buffer behind it. */

@@ -6,6 +6,7 @@
 import { hex } from "../../base/bytes.ts";
 import type { StoreCounts } from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
+import { TouchedQueues } from "./touched_queues.ts";
 
 /** What one account holds in one queue. */
 export interface Share {
@@ -102,7 +103,8 @@ export class Ledger {
   #dirtyQueues: Queue[] = [];
   #dirtyShares: { queue: Queue; account: number; share: Share }[] = [];
   #dirtyAccounts: AccountSums[] = [];
-  #touched = new Set<string>();
+  /** Queues that get entries in this transaction. */
+  readonly touched = new TouchedQueues();
 
   constructor(connection: Connection) {
     this.#queueById = connection.prepare(
@@ -192,7 +194,7 @@ export class Ledger {
     this.#queuesByKey.delete(queue.device);
     this.#dirtyQueues = this.#dirtyQueues.filter((dirty) => dirty !== queue);
     this.#dirtyShares = this.#dirtyShares.filter((dirty) => dirty.queue !== queue);
-    this.#touched.delete(queue.deviceId);
+    this.touched.forget(queue);
   }
 
   /** What `account` holds in the queue. */
@@ -315,18 +317,6 @@ export class Ledger {
     this.#released.newBytes += Math.max(0, bytes);
   }
 
-  /** Notes that the device got entries. */
-  touch(queue: Queue): void {
-    this.#touched.add(queue.deviceId);
-  }
-
-  /** Devices that got entries since the last call. */
-  takeTouched(): string[] {
-    const touched = [...this.#touched];
-    this.#touched.clear();
-    return touched;
-  }
-
   /** Writes what has changed; to be called before COMMIT, and before SQL that looks at these numbers. */
   flush(): void {
     for (const queue of this.#dirtyQueues) this.#writeQueue(queue);
@@ -385,6 +375,6 @@ export class Ledger {
     this.#released = undefined;
     this.#detailCount = 0;
     this.#dirtyQueues.length = this.#dirtyShares.length = this.#dirtyAccounts.length = 0;
-    this.#touched.clear();
+    this.touched.clear();
   }
 }

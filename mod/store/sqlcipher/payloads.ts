@@ -137,7 +137,7 @@ export class Payloads {
       const seq = pairs[index * 2 + 1]!;
       this.#insertEntry.run(queue.device, seq, id, payload.length, expiresAt, sender, shared);
       this.#ledger.countEntries(queue, sender, 1, payload.length);
-      this.#ledger.touch(queue);
+      this.#ledger.touched.add(queue);
     }
   }
 

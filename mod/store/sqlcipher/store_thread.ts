@@ -1,15 +1,13 @@
 /** The store's worker seen from outside: verbs go through the batcher, long tasks beside it. */
 import { messageOf, QpqError } from "../../base/errors.ts";
-import type { DeviceId } from "../../base/ids.ts";
 import type { OnProgress } from "../admin_store.ts";
-import { type OpenOptions, StoreOpenError } from "../store.ts";
+import { type EnqueuedListener, type OpenOptions, StoreOpenError } from "../store.ts";
 import { Batcher } from "./batcher.ts";
 import type { VerbName } from "./verb_names.ts";
 import type { Request, Response, Task } from "./wire.ts";
 
 /** What the worker answers when the store is open. */
 export type Opened = Extract<Response, { type: "opened" }>;
-type EnqueuedListener = (devices: readonly DeviceId[]) => void;
 
 interface RunningTask {
   readonly onProgress: OnProgress;
@@ -29,7 +27,7 @@ export class StoreThread {
 
   constructor(onBatch?: OpenOptions["onBatch"]) {
     this.#batcher = new Batcher((request, transfer) => this.#worker.postMessage(request, transfer), {
-      onEnqueued: (devices) => this.#notify(devices as readonly DeviceId[]),
+      onEnqueued: (...told) => this.#notify(...told),
       onBatch,
     });
     this.#answer.promise.catch(() => {}); // Waited for only while opening and closing.
@@ -119,10 +117,10 @@ export class StoreThread {
   }
 
   /** One listener's fault is not another's: it is reported like any uncaught error. */
-  #notify(devices: readonly DeviceId[]): void {
+  #notify(...told: Parameters<EnqueuedListener>): void {
     for (const listener of this.#listeners) {
       try {
-        listener(devices);
+        listener(...told);
       } catch (error) {
         reportError(error);
       }

@@ -1,6 +1,7 @@
 /** What goes between the thread that serves the network and the worker that owns the database. */
 import type { ErrorCode } from "../../base/errors.ts";
 import type { OpenOptions, StoreOpenProblem } from "../store.ts";
+import type { Touched } from "./touched_queues.ts";
 import type { Reencryption } from "./reencrypt.ts";
 import type { VerbName } from "./verb_names.ts";
 
@@ -50,8 +51,8 @@ export type Response =
   | {
     readonly type: "done";
     readonly outcomes: readonly Outcome[];
-    /** Devices that got entries. */
-    readonly enqueued: readonly string[];
+    /** What got entries: one for each transaction that the batch took. */
+    readonly enqueued: readonly Touched[];
     /** The request's buffer, to be used again. */
     readonly messages: ArrayBuffer;
   }

@@ -35,7 +35,11 @@ scope.onmessage = (event: MessageEvent<Request>) => {
 
 function runBatch({ calls, messages }: Extract<Request, { type: "batch" }>): void {
   const { outcomes, enqueued } = runner!.run(calls, messages);
-  answer({ type: "done", outcomes, enqueued, messages }, [messages, ...packPayloads(outcomes)]);
+  answer({ type: "done", outcomes, enqueued, messages }, [
+    messages,
+    ...packPayloads(outcomes),
+    ...enqueued.map(({ standing }) => standing.buffer),
+  ]);
   upkeep!.afterBatch();
 }
 

@@ -2,12 +2,18 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "../../../mod/base/bytes.ts";
 import { type DeviceId, randomId } from "../../../mod/base/ids.ts";
-import { type ContractTest, DAY_MS, HOUR_MS, type Person, WIDE_LIMITS, type World } from "./world.ts";
+import type { FreshEntries } from "../../../mod/store/store.ts";
+import { type ContractTest, DAY_MS, HOUR_MS, type Person, plain, WIDE_LIMITS, type World } from "./world.ts";
 
 async function sendMany(world: World, people: { sender: Person; to: Person }, count: number): Promise<void> {
   const limits = { ...WIDE_LIMITS, senderShare: 1 };
   for (let sent = 0; sent < count; sent++) await world.send(people.sender, [people.to], { limits });
 }
+
+const NOTHING_FRESH: FreshEntries = {
+  entries: [],
+  cursor: { ackedThrough: 0, nextSeq: 1, droppedThrough: 0, droppedCount: 0 },
+};
 
 /** Registers the tests. */
 export function deliveryContract(test: ContractTest): void {
@@ -159,6 +165,41 @@ export function deliveryContract(test: ContractTest): void {
     await world.send(sender, [first]);
     await world.store.cursor(first.deviceId);
     assert.equal(told.length, 2);
+  });
+
+  test("onEnqueued() gives fresh entries as they can be fetched, all of them or none", async (world) => {
+    const [sender, other, to] = [await world.person(), await world.person(), await world.person()];
+    const told: FreshEntries[] = [];
+    world.store.onEnqueued((_devices, fresh) => told.push(fresh(to.deviceId) ?? NOTHING_FRESH));
+    const twoParts = world.message(other, [to]);
+    await Promise.all([
+      world.send(sender, [to]),
+      world.store.enqueue({
+        ...twoParts,
+        parts: [...twoParts.parts, { payload: randomBytes(7), recipients: [to.deviceId] }],
+      }),
+      world.send(sender, [to, other]),
+      // Not every recipient gets it: what came with it has to be fetched.
+      world.send(other, [to], {
+        parts: [{ payload: randomBytes(3), recipients: [to.deviceId, randomId<DeviceId>()] }],
+      }),
+    ]);
+    await world.send(other, [to]);
+    await world.store.cursor(to.deviceId);
+    const stored = await world.entries(to);
+    assert.equal(stored.length, 6);
+    for (const { entries, cursor } of told) {
+      for (const entry of entries) assert.deepEqual(plain(entry), plain(stored[entry.seq - 1]!));
+      const last = entries.at(-1);
+      if (last) {
+        assert.deepEqual(cursor, {
+          ackedThrough: 0,
+          nextSeq: last.seq + 1,
+          droppedThrough: 0,
+          droppedCount: 0,
+        });
+      }
+    }
   });
 
   test("onEnqueued() tells of notices and not of refused or repeated messages", async (world) => {
