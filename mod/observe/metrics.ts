@@ -32,6 +32,12 @@ export interface MetricsOptions {
   readonly clock: Clock;
 }
 
+/** Times that peers have to come on: label values of `qpq_deadlines_missed_total`. */
+export const DEADLINES = ["handshake", "hello", "login", "frame", "upload"] as const;
+
+/** Name of one. */
+export type Deadline = (typeof DEADLINES)[number];
+
 /** How a handshake did not become a connection. */
 export type HandshakeFailure = "refused" | "failed";
 
@@ -119,6 +125,11 @@ export class Metrics {
     "Handshakes that did not become a connection",
     "kind",
   );
+  readonly #deadlinesMissed = this.#labelled(
+    "qpq_deadlines_missed_total",
+    "Peers that did not come on in time: connections and uploads ended, handshakes no longer waited for",
+    "deadline",
+  );
   readonly #limitHits = this.#labelled("qpq_rate_limit_hits_total", "Refusals by each limit", "limit");
   readonly #store = {
     accounts: this.#gauge("qpq_store_accounts", "Accounts"),
@@ -167,6 +178,7 @@ export class Metrics {
     for (const method of [...options.methods, OTHER]) this.#addMethod(method);
     for (const code of Object.keys(ERRORS)) this.#requestErrors.add(code);
     for (const kind of ["refused", "failed"]) this.#handshakeFailures.add(kind);
+    for (const deadline of DEADLINES) this.#deadlinesMissed.add(deadline);
     for (const limit of [...options.limits, OTHER]) this.#limitHits.add(limit);
     this.setOpaqueAccounts({ current: 0, retired: 0 });
     new Gauge({ name: "qpq_build_info", help: "1, with the version", labelNames: ["version"], registers })
@@ -189,6 +201,11 @@ export class Metrics {
   /** A handshake did not become a connection. */
   handshakeFailure(kind: HandshakeFailure): void {
     this.#handshakeFailures.inc(kind, "failed");
+  }
+
+  /** A peer was too slow. */
+  deadlineMissed(deadline: Deadline): void {
+    this.#deadlinesMissed.inc(deadline, deadline);
   }
 
   /** A limit refused a request or connection; also counts in `rate_limit_hit_total`. */

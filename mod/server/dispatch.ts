@@ -10,6 +10,7 @@ import { logger } from "../base/log.ts";
 import { CODE_OK, encodeFrame, type Frame } from "../protocol/frame.ts";
 import type { Method, MethodName } from "../protocol/methods.ts";
 import { ErrorResponseSchema } from "../protocol/qpq_pb.ts";
+import { isBadRequest } from "./bad_requests.ts";
 import type { RequestContext } from "./context.ts";
 import { HANDLERS } from "./handlers/table.ts";
 
@@ -97,6 +98,7 @@ export function errorFrame(
     : new QpqError("internal", messageOf(error), { cause: error });
   const { code, details } = expected;
   server.metrics.requestError(code);
+  if (isBadRequest(code)) connection.badRequests.count();
   const properties = {
     method,
     code,

@@ -141,6 +141,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
         const connection = registry.find(auth);
         if (connection) limits.refundLogin(connection, userName);
       },
+      onTooManyInvitations: () => limits.hit("invitationsOpen"),
       onSessionsEnded: (ended) => registry.closeEnded(ended),
     },
     deviceAddedNotice: (deviceId) =>
@@ -156,6 +157,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     files: await BlobFiles.open(settings.dataDir),
     clock,
     limits: live.view(blobLimitsOf),
+    onNoPlace: (limit) => limits.hit(limit),
   });
   await blobs.removeOrphans();
   const keyPackages = new KeyPackages({

@@ -37,6 +37,7 @@ export interface LiveReport {
 export async function attackLiveServer(options: { frames: number; seed: number }): Promise<LiveReport> {
   const names = ["request-rate", "request-burst", "anonymous-request-rate", "connection-rate", "hello-rate"]
     .concat(
+      "malformed-rate",
       "resume-rate",
       "registration-rate",
       "login-rate",

@@ -11,6 +11,7 @@ import { login, makeDevice, register } from "../../mod/client/session.ts";
 import { CLOSE_CODES } from "../../mod/protocol/close_codes.ts";
 import { ErrorResponseSchema, RecipientStatus } from "../../mod/protocol/qpq_pb.ts";
 import { FakeClock } from "../support/fake_clock.ts";
+import { limitHits as hits } from "../support/limit_hits.ts";
 import { RawStream, requestFrame } from "../support/raw_stream.ts";
 import { connectTo, newAccount, newDevice, PASSWORD, type TestClient } from "../support/test_client.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
