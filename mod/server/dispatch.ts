@@ -109,12 +109,23 @@ export function errorFrame(
   if (isOurFault(code)) log.error("{method} failed: {reason}", { ...properties, error });
   else log.debug("{method} refused with {code}: {reason}", properties);
   if (error instanceof AssertionError) connection.close("internal");
+  return encodeFrame(requestId, ERRORS[code].number, errorBody(code, details));
+}
+
+/** Bodies that say nothing but the table's text: a flood of bad frames must not have each of them made anew. */
+const PLAIN_BODIES = new Map<ErrorCode, Uint8Array>();
+
+function errorBody(code: ErrorCode, { retryAfterMs = 0, currentEpoch }: QpqError["details"]): Uint8Array {
+  const isPlain = retryAfterMs === 0 && currentEpoch === undefined;
+  const known = isPlain ? PLAIN_BODIES.get(code) : undefined;
+  if (known) return known;
   const body = encodeMessage(ErrorResponseSchema, {
     text: ERRORS[code].text,
-    retryAfterMs: Math.ceil(details.retryAfterMs ?? 0),
-    ...(details.currentEpoch === undefined ? {} : { currentEpoch: BigInt(details.currentEpoch) }),
+    retryAfterMs: Math.ceil(retryAfterMs),
+    ...(currentEpoch === undefined ? {} : { currentEpoch: BigInt(currentEpoch) }),
   });
-  return encodeFrame(requestId, ERRORS[code].number, body);
+  if (isPlain) PLAIN_BODIES.set(code, body);
+  return body;
 }
 
 function isOurFault(code: ErrorCode): boolean {
