@@ -37,7 +37,7 @@ function textOf({ attack, seconds, tally, quiet, during, ...rest }: Outcome): st
     `${attack}: ${tally.requests} frames in ${seconds} s over ${tally.connections} connections`,
     `  honest: ${ratio("p50")}, ${ratio("p99")}, ${during.honest.trips} trips`,
     `  processors before: ${shares(quiet)}; during: ${shares(during)}`,
-    `  memory of the server: ${rest.residentMb.before} → ${rest.residentMb.after} MB`,
+    `  memory of the server: ${rest.residentMb.join(" → ")} MB`,
     `  unhandled rejections ${rest.unhandledRejections}, internal errors ${rest.internalErrors}`,
   ].join("\n");
 }

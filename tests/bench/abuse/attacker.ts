@@ -20,4 +20,6 @@ const running = attack.run(attacker).then(() => tell(attacker.tally()));
 await input.next();
 attacker.stop();
 await running;
+await attacker.hangUp();
+tell("gone");
 Deno.exit(0);

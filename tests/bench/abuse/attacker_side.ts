@@ -8,7 +8,9 @@ import type { Connection } from "../../../mod/transport/transport.ts";
 import { CODE_OK, type Frame } from "../../../mod/protocol/frame.ts";
 import { ErrorResponseSchema } from "../../../mod/protocol/qpq_pb.ts";
 import { Random } from "../../fuzz/random.ts";
-import type { Target } from "./target.ts";
+import { type ResumedDevice, resumeDevice, type Target } from "./target.ts";
+
+const CLOSE_FRAMES_MS = 200;
 
 /** What an attacker did, and got. */
 export interface Tally {
@@ -31,6 +33,7 @@ export class Attacker {
   refused = 0;
   withRetryAfter = 0;
   over = false;
+  readonly #open = new Set<Connection>();
   #onStop = () => {};
 
   constructor(readonly target: Target, readonly options: { frames: number; seed: number }) {
@@ -57,13 +60,35 @@ export class Attacker {
   async connect(options: { port?: number; handshakeTimeoutMs?: number } = {}): Promise<Connection> {
     this.connections++;
     const { hostname, port, fingerprint } = this.target;
-    return await connect({
-      hostname,
-      port,
-      identity: { kind: "pinned", leafSha256: [fromHex(fingerprint)] },
-      idleTimeoutMs: 30_000,
-      ...options,
-    });
+    return this.#keep(
+      await connect({
+        hostname,
+        port,
+        identity: { kind: "pinned", leafSha256: [fromHex(fingerprint)] },
+        idleTimeoutMs: 30_000,
+        ...options,
+      }),
+    );
+  }
+
+  /** One of the target's devices, on a connection of its own. */
+  async resume(index: number): Promise<ResumedDevice> {
+    this.connections++;
+    const device = await resumeDevice(this.target, index);
+    this.#keep(device.transport);
+    return device;
+  }
+
+  /** Hangs up everywhere. Resolves when that has left. */
+  async hangUp(): Promise<void> {
+    for (const connection of this.#open) connection.close(0, "");
+    await new Promise((resolve) => setTimeout(resolve, CLOSE_FRAMES_MS));
+  }
+
+  #keep(connection: Connection): Connection {
+    this.#open.add(connection);
+    connection.closed.then(() => this.#open.delete(connection));
+    return connection;
   }
 
   /** Sends a request and counts what becomes of it. */

@@ -15,7 +15,7 @@ import type { LimitName } from "../../../mod/server/limits.ts";
 import type { Deadline } from "../../../mod/observe/metrics.ts";
 import type { Attacker } from "./attacker_side.ts";
 import { burn, goodFrames, malformedFrames } from "./frames.ts";
-import { type ResumedDevice, resumeDevice } from "./target.ts";
+import type { ResumedDevice } from "./target.ts";
 
 /** One way to hurt a server. */
 export interface Attack {
@@ -180,8 +180,7 @@ async function idleStreams(attacker: Attacker): Promise<void> {
 /** Logged in, begins the largest frame there is on every stream, and goes on by a byte ten times a second. */
 async function halfFrames(attacker: Attacker): Promise<void> {
   await attacker.loops(16, async (loop) => {
-    attacker.connections++;
-    const { transport } = await resumeDevice(attacker.target, loop % attacker.target.devices.length);
+    const { transport } = await attacker.resume(loop % attacker.target.devices.length);
     let gone = false;
     transport.closed.then(() => gone = true);
     const header = new Uint8Array(10 + 50_000);
@@ -200,7 +199,7 @@ async function halfFrames(attacker: Attacker): Promise<void> {
 /** Takes every place for uploads, and brings nothing. */
 async function halfUploads(attacker: Attacker): Promise<void> {
   const { target } = attacker;
-  const devices = await Promise.all(target.devices.map((_, index) => resumeDevice(target, index)));
+  const devices = await Promise.all(target.devices.map((_, index) => attacker.resume(index)));
   const announced = { sha256: await sha256(randomBytes(9)), size: 1_000_000n };
   const frame = requestFrame(1, "putBlob", announced);
   await attacker.loops(15, async (loop) => {
@@ -235,7 +234,7 @@ async function connectionsKept(attacker: Attacker): Promise<void> {
 
 /** Two accounts: one has a subscription with all credit there is and neither reads nor acknowledges, one sends to it. */
 async function neverAcknowledges(attacker: Attacker): Promise<void> {
-  const [deaf, sender] = [await resumeDevice(attacker.target, 0), await resumeDevice(attacker.target, 1)];
+  const [deaf, sender] = [await attacker.resume(0), await attacker.resume(1)];
   const stream = await deaf.transport.openStream();
   await stream.write(requestFrame(1, "subscribe", { creditBytes: 0x7fff_ffff }));
   await attacker.loops(8, () => stuff(attacker, sender, { to: deaf.deviceId, bytes: 20_000 }));
@@ -244,7 +243,7 @@ async function neverAcknowledges(attacker: Attacker): Promise<void> {
 /** Claims one account's packages, as fast as it goes. */
 async function drainKeyPackages(attacker: Attacker): Promise<void> {
   const { target } = attacker;
-  const { link } = await resumeDevice(target, 1);
+  const { link } = await attacker.resume(1);
   const request = { accountId: fromHex(target.devices[0]!.accountId), suite: MLS_SUITE_X25519 };
   await attacker.loops(4, () => attacker.ask(link.connection, "fetchKeyPackages", request));
 }
@@ -270,7 +269,7 @@ async function registrations(attacker: Attacker): Promise<void> {
 /** Many small messages to one device that is away; large ones to another. */
 async function stuffQueues(attacker: Attacker): Promise<void> {
   const { target } = attacker;
-  const [many, large] = [await resumeDevice(target, 0), await resumeDevice(target, 1)];
+  const [many, large] = [await attacker.resume(0), await attacker.resume(1)];
   const [first, second] = [2, 3].map((index) => fromHex(target.devices[index]!.deviceId));
   await Promise.all([
     attacker.loops(8, () => stuff(attacker, many, { to: first!, bytes: 100 })),
@@ -292,7 +291,7 @@ async function stuff(
 }
 
 async function uploadKeyPackages(attacker: Attacker): Promise<void> {
-  const { link, own, accountId } = await resumeDevice(attacker.target, 0);
+  const { link, own, accountId } = await attacker.resume(0);
   await signThisDevice(link, {
     account: { accountId, userName: "", key: own.accountKey },
     device: own.device,

@@ -5,7 +5,6 @@ import type { Connection, Stream } from "../../../mod/transport/transport.ts";
 import { malformedFrame } from "../../fuzz/malformed.ts";
 import { requestFrame } from "../../support/raw_stream.ts";
 import type { Attacker } from "./attacker_side.ts";
-import { resumeDevice } from "./target.ts";
 
 /** Connections that attack at once; half of them are logged in. */
 const CONNECTIONS = 4;
@@ -50,8 +49,7 @@ async function flood(attacker: Attacker, frame: () => Uint8Array): Promise<void>
 
 async function openConnection(attacker: Attacker, loop: number): Promise<Connection> {
   if (loop % 2 === 0) {
-    attacker.connections++;
-    return (await resumeDevice(attacker.target, loop / 2)).transport;
+    return (await attacker.resume(loop / 2)).transport;
   }
   const connection = await attacker.connect();
   const stream = await connection.openStream();

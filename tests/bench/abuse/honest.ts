@@ -1,6 +1,7 @@
 /**
  * The honest side of an abuse run, a process of its own: one device sends to another a hundred times a second, which
- * gets it by a subscription and acknowledges it. Told "mark" it says how long that took since the last mark.
+ * gets it by a subscription and acknowledges it. Told "mark" it says how long that took since the last mark, told
+ * "rest" it goes on no more and stays connected.
  */
 import { randomBytes } from "../../../mod/base/bytes.ts";
 import { tell, told } from "./child.ts";
@@ -69,7 +70,13 @@ const pair = await openPair((await input.next()).value as Target);
 const running = pair.run();
 tell("ready");
 const marks = (async () => {
-  for await (const word of input) if (word === "mark") tell(pair.mark());
+  for await (const word of input) {
+    if (word === "mark") tell(pair.mark());
+    if (word !== "rest") continue;
+    pair.end();
+    await running;
+    tell("resting");
+  }
   pair.end();
 })();
 await Promise.all([running, marks]);

@@ -41,8 +41,8 @@ export interface Outcome {
   readonly missed: Record<string, number>;
   readonly quiet: { readonly honest: HonestMark; readonly shares: Shares };
   readonly during: { readonly honest: HonestMark; readonly shares: Shares };
-  /** Resident memory of the server, MB. */
-  readonly residentMb: { readonly before: number; readonly after: number };
+  /** Resident memory of the server, MB: before, after each fifth of the attack, a second after its end. */
+  readonly residentMb: readonly number[];
   readonly unhandledRejections: number;
   readonly internalErrors: number;
   /** Of requests, when the attackers had gone. */
@@ -78,7 +78,7 @@ export async function measureAttack(attack: Attack, plan: AttackPlan): Promise<O
   };
   await pause(1); // what is compiled just now is slow
   const quiet = await phase(() => pause(plan.quietSeconds));
-  const residentBefore = await server.residentBytes();
+  await using memory = new MemoryWatch(server);
   await attacker.say("go");
   let tally: Tally;
   const during = await phase(async () => {
@@ -92,9 +92,11 @@ export async function measureAttack(attack: Attack, plan: AttackPlan): Promise<O
     }
     tally = await attacker.answer() as Tally;
   });
-  await attacker[Symbol.asyncDispose]();
+  if (plan.frames !== undefined) await attacker.say("stop");
+  await attacker.answer(); // it has hung up
   await pause(1);
-  const after = await server.residentBytes();
+  await honest.ask("rest"); // so that nothing of its own is held
+  const residentMb = await memory.end();
   const body = await scrape();
   if (!server.isRunning) throw new Error("The server ended");
   return {
@@ -104,11 +106,40 @@ export async function measureAttack(attack: Attack, plan: AttackPlan): Promise<O
     ...await countsOf(body),
     quiet,
     during,
-    residentMb: { before: Math.round(residentBefore / 1e6), after: Math.round(after / 1e6) },
+    residentMb,
     unhandledRejections: valueOf(body, "qpq_unhandled_rejections_total"),
     internalErrors: valueOf(body, 'qpq_request_errors_total{code="internal"}'),
     heldBytes: valueOf(body, "qpq_request_bytes"),
   };
+}
+
+/** Reads the server's memory every half second until its end. */
+class MemoryWatch implements AsyncDisposable {
+  readonly #samples: number[] = [];
+  readonly #watching: Promise<void>;
+  #over = false;
+
+  constructor(server: MeasuredServer) {
+    this.#watching = (async () => {
+      while (!this.#over) {
+        this.#samples.push(Math.round(await server.residentBytes() / 1e6));
+        await pause(0.5);
+      }
+      this.#samples.push(Math.round(await server.residentBytes() / 1e6));
+    })().catch(() => {}); // a server that has ended is told elsewhere
+  }
+
+  /** The first, the last, and those between them at each fifth. */
+  async end(): Promise<number[]> {
+    await this[Symbol.asyncDispose]();
+    const last = this.#samples.length - 1;
+    return [0, 0.2, 0.4, 0.6, 0.8, 1].map((part) => this.#samples[Math.round(part * last)] ?? 0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#over = true;
+    await this.#watching;
+  }
 }
 
 /** What is missing in an outcome: names of limits and deadlines that should have counted, and things gone wrong. */
