@@ -127,7 +127,7 @@ export class Metrics {
   );
   readonly #deadlinesMissed = this.#labelled(
     "qpq_deadlines_missed_total",
-    "Peers that did not come on in time: connections and uploads ended, handshakes no longer waited for",
+    "Peers too slow: handshake, hello, login, frame, upload",
     "deadline",
   );
   readonly #limitHits = this.#labelled("qpq_rate_limit_hits_total", "Refusals by each limit", "limit");
