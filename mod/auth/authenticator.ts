@@ -286,6 +286,7 @@ export class Authenticator {
     if (await store.createInvitation({ sha256, createdBy, forAccount, expiresAt, maxOpen, now })) {
       return { code, expiresAt };
     }
+    this.#deps.events.onTooManyInvitations?.();
     const message = `Cannot invite as open invitations must be < ${maxOpen}`;
     throw new QpqError("rateLimited", message, { retryAfterMs: limits.invitationTtlMs });
   }

@@ -100,6 +100,8 @@ export interface AuthEvents {
   onPasswordProven(event: LoginEvent): void;
   /** LoginFinish succeeded. */
   onLoginSuccess(event: LoginEvent): void;
+  /** An account has as many open invitations as it may. */
+  onTooManyInvitations?(): void;
   /** Live connections of these sessions are to be closed. */
   onSessionsEnded(ended: SessionsEnded): void;
 }

@@ -197,7 +197,7 @@ export class Accounts {
 
   /** Does `work`, which logs in, on a new connection; then that is the connection. */
   async #onFreshLink(work: (link: ServerLink) => Promise<void>): Promise<Whoami> {
-    const link = await this.#uplink.fresh();
+    const link = await this.#uplink.freshRetrying();
     try {
       await work(link);
     } catch (error) {
@@ -236,7 +236,7 @@ export class Accounts {
   async #withPassword(password: string, work: (link: ServerLink) => Promise<unknown>): Promise<void> {
     const { userName } = ownAccount(this.#state);
     const former = this.#uplink.current;
-    const link = await this.#uplink.fresh();
+    const link = await this.#uplink.freshRetrying();
     try {
       await this.#login(link, { userName, password });
       // The former session would only be left behind.

@@ -29,6 +29,8 @@ import { encodeRecord } from "./state_codec.ts";
 import type { ClientState, StateTransaction } from "./state.ts";
 
 const ATTEMPTS_MAX = 5;
+/** A handshake that nobody answers takes ten seconds: it is tried once more, in case it was lost on the way. */
+const HANDSHAKES_MAX = 2;
 const BACKOFF = { initialMs: 100, maxMs: 5_000 };
 /** The server's own wish to wait is granted up to here; beyond, the caller is told. */
 const RETRY_AFTER_MS_MAX = 10_000;
@@ -110,6 +112,21 @@ export class Uplink {
     if (this.current) return Promise.resolve(this.current);
     this.#opening ??= this.#open().finally(() => this.#opening = null);
     return this.#opening;
+  }
+
+  /** {@link fresh}, tried again when a handshake was lost or the connection broke before it was verified. */
+  async freshRetrying(): Promise<ServerLink> {
+    const waits = backoff(BACKOFF);
+    for (let handshakes = 1;; handshakes++) {
+      try {
+        return await this.fresh();
+      } catch (error) {
+        const attemptsMax = error instanceof ConnectError ? HANDSHAKES_MAX : ATTEMPTS_MAX;
+        const hopeless = !isConnectionTrouble(error) || handshakes >= attemptsMax;
+        if (hopeless || this.#ending.signal.aborted) throw error;
+        await this.pause(waits.nextMs());
+      }
+    }
   }
 
   /** A verified connection that is not logged in, for a registration or a login. It belongs to the caller. */

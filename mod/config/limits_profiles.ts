@@ -19,6 +19,7 @@ const BENCH: Partial<Record<OptionKey, number | boolean>> = {
   "limits.connections_max": 1_000_000,
   "limits.handshakes_max": 16_384,
   "limits.handshake_rate": 100_000,
+  "limits.malformed_rate": 1_000_000,
   "limits.request_rate": 1_000_000,
   "limits.request_burst": 10_000_000,
   "limits.login_rate": 1_000_000,

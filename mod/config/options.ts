@@ -540,6 +540,31 @@ export const OPTIONS = {
     { min: 5 * SECOND, max: HOUR },
     "A connection that is not logged in by then is closed.",
   ),
+  "limits.hello_deadline": duration(
+    "live",
+    15 * SECOND,
+    { min: SECOND, max: 5 * MINUTE },
+    "A connection that has not said Hello by then is closed.",
+  ),
+  "limits.frame_deadline": duration(
+    "live",
+    2 * MINUTE,
+    { min: SECOND, max: HOUR },
+    "A request that is not whole so long after its first byte ends its connection; 2m is 35 kB/s for the largest.",
+  ),
+  "limits.upload_deadline": duration(
+    "live",
+    30 * SECOND,
+    { min: SECOND, max: HOUR },
+    "An upload that brings no byte for so long is ended.",
+  ),
+  "limits.malformed_rate": count(
+    "live",
+    100,
+    1_000_000,
+    "Requests of a connection in a second that are malformed or refused by a rate; beyond them, and five seconds' " +
+      "worth at once, it is read more slowly.",
+  ),
   "limits.streams_max": count("restart", 16, 1024, "Streams that a client may have open in one connection."),
   "limits.requests_in_flight_max": count("live", 1024, 65_536, "Requests of one connection being worked on."),
   "limits.send_queue_bytes_max": bytes(

@@ -40,6 +40,8 @@ export interface BlobDeps {
   readonly files: BlobFiles;
   readonly clock: Clock;
   readonly limits: BlobLimits;
+  /** Told that no place was left for an upload: of all, or of those that one account may have. */
+  readonly onNoPlace?: (limit: "blobUploads" | "blobUploadsAccount") => void;
 }
 
 /** A blob to be put. */
@@ -57,6 +59,7 @@ export class Blobs {
   readonly #store: BlobStore;
   readonly #files: BlobFiles;
   readonly #clock: Clock;
+  readonly #onNoPlace: NonNullable<BlobDeps["onNoPlace"]>;
   #limits: BlobLimits;
   #uploads = 0;
   /** Each account's uploads under way; their announced bytes count against its quota already. */
@@ -67,6 +70,7 @@ export class Blobs {
     this.#files = deps.files;
     this.#clock = deps.clock;
     this.#limits = deps.limits;
+    this.#onNoPlace = deps.onNoPlace ?? (() => {});
   }
 
   /** Uploads under way. */
@@ -110,10 +114,12 @@ export class Blobs {
     const { uploadsMax } = this.#limits;
     const retry = { retryAfterMs: RETRY_AFTER_MS };
     if (this.#uploads >= uploadsMax) {
+      this.#onNoPlace("blobUploads");
       throw new QpqError("overloaded", `Cannot begin an upload as ${this.#uploads} are under way`, retry);
     }
     const uploading = this.#uploading.get(owner) ?? { count: 0, bytes: 0 };
     if (uploading.count >= Math.ceil(uploadsMax * UPLOADS_SHARE)) {
+      this.#onNoPlace("blobUploadsAccount");
       const message = `Cannot begin an upload as the account has ${uploading.count} under way`;
       throw new QpqError("rateLimited", message, retry);
     }

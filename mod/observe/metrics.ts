@@ -32,6 +32,12 @@ export interface MetricsOptions {
   readonly clock: Clock;
 }
 
+/** Times that peers have to come on: label values of `qpq_deadlines_missed_total`. */
+export const DEADLINES = ["handshake", "hello", "login", "frame", "upload"] as const;
+
+/** Name of one. */
+export type Deadline = (typeof DEADLINES)[number];
+
 /** How a handshake did not become a connection. */
 export type HandshakeFailure = "refused" | "failed";
 
@@ -148,6 +154,11 @@ export class Metrics {
     "Servers that were not taken for the peer that they claim to be, or for a peer",
     "reason",
   );
+  readonly #deadlinesMissed = this.#labelled(
+    "qpq_deadlines_missed_total",
+    "Peers too slow: handshake, hello, login, frame, upload",
+    "deadline",
+  );
   readonly #limitHits = this.#labelled("qpq_rate_limit_hits_total", "Refusals by each limit", "limit");
   readonly #store = {
     accounts: this.#gauge("qpq_store_accounts", "Accounts"),
@@ -196,6 +207,7 @@ export class Metrics {
     for (const method of [...options.methods, OTHER]) this.#addMethod(method);
     for (const code of Object.keys(ERRORS)) this.#requestErrors.add(code);
     for (const kind of ["refused", "failed"]) this.#handshakeFailures.add(kind);
+    for (const deadline of DEADLINES) this.#deadlinesMissed.add(deadline);
     for (const limit of [...options.limits, OTHER]) this.#limitHits.add(limit);
     for (const reason of PEER_REFUSAL_REASONS) this.#peerRefusals.add(reason);
     this.setOpaqueAccounts({ current: 0, retired: 0 });
@@ -224,6 +236,11 @@ export class Metrics {
   /** Another server was not taken for a peer, here or as it answered there. */
   peerRefused(reason: PeerRefusalReason): void {
     this.#peerRefusals.inc(reason, "protocol");
+  }
+
+  /** A peer was too slow. */
+  deadlineMissed(deadline: Deadline): void {
+    this.#deadlinesMissed.inc(deadline, deadline);
   }
 
   /** A limit refused a request or connection; also counts in `rate_limit_hit_total`. */

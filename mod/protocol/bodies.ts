@@ -1,6 +1,6 @@
 /** Bodies of frames ↔ messages, on both sides and for clients and servers alike. */
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
-import { errorCodeOf, ERRORS, messageOf, QpqError } from "../base/errors.ts";
+import { type ErrorCode, errorCodeOf, ERRORS, messageOf, QpqError } from "../base/errors.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { CODE_OK, encodeFrame, type Frame } from "./frame.ts";
 import { ErrorResponseSchema } from "./qpq_pb.ts";
@@ -33,13 +33,22 @@ export function errorBody({ code, details }: QpqError) {
   };
 }
 
+/** Bodies that say nothing but the table's text: a flood of bad frames must not have each of them made anew. */
+const PLAIN_BODIES = new Map<ErrorCode, Uint8Array>();
+
+function encodedErrorBody(error: QpqError): Uint8Array {
+  const { code, details } = error;
+  const isPlain = (details.retryAfterMs ?? 0) === 0 && details.currentEpoch === undefined;
+  const known = isPlain ? PLAIN_BODIES.get(code) : undefined;
+  if (known) return known;
+  const body = encodeMessage(ErrorResponseSchema, errorBody(error));
+  if (isPlain) PLAIN_BODIES.set(code, body);
+  return body;
+}
+
 /** The reply frame for a failure. */
 export function encodeErrorFrame(requestId: number, error: QpqError): Bytes {
-  return encodeFrame(
-    requestId,
-    ERRORS[error.code].number,
-    encodeMessage(ErrorResponseSchema, errorBody(error)),
-  );
+  return encodeFrame(requestId, ERRORS[error.code].number, encodedErrorBody(error));
 }
 
 /** The message in a reply; throws the QpqError that an error frame stands for. */

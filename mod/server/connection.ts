@@ -5,7 +5,9 @@ import { messageOf, QpqError } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 import { CLOSE_CODES, type CloseCode } from "../protocol/close_codes.ts";
 import { FrameError } from "../protocol/frame.ts";
+import type { Deadline } from "../observe/metrics.ts";
 import type { Connection } from "../transport/transport.ts";
+import { BadRequests } from "./bad_requests.ts";
 import type { ConnectionState, ServerContext } from "./context.ts";
 import type { LiveConnection } from "./registry.ts";
 import { ReplyTurns } from "./reply_turns.ts";
@@ -16,8 +18,6 @@ const log = logger("server");
 
 /** A connection whose session ended by its own request has this long to read the reply. */
 const LINGER_MS = 1_000;
-/** A connection that has not said Hello is closed after this time. */
-const HELLO_MS_MAX = 15_000;
 
 /** The server's side of a connection. */
 export class ServerConnection implements ConnectionState, LiveConnection {
@@ -27,11 +27,13 @@ export class ServerConnection implements ConnectionState, LiveConnection {
   readonly gone: AbortSignal;
   readonly inFlight: ConnectionInFlight;
   readonly turns = new ReplyTurns();
+  readonly badRequests: BadRequests;
   helloDone = false;
   sessionEnded = false;
   readonly #server: ServerContext;
   readonly #connection: Connection;
   readonly #gone = new AbortController();
+  readonly #helloMs: number;
   #cancelTimer: () => void;
 
   constructor(server: ServerContext, connection: Connection, limitKey: string) {
@@ -42,7 +44,9 @@ export class ServerConnection implements ConnectionState, LiveConnection {
     this.auth = server.authenticator.newConnection();
     this.gone = this.#gone.signal;
     this.inFlight = new ConnectionInFlight(server.requestsInFlight, this.gone);
-    this.#cancelTimer = server.clock.after(HELLO_MS_MAX, () => this.#helloTimeout());
+    this.badRequests = new BadRequests(server, this);
+    this.#helloMs = server.settings.limits.helloDeadlineMs;
+    this.#cancelTimer = server.clock.after(this.#helloMs, () => this.#helloTimeout());
   }
 
   /** Who is logged in. */
@@ -109,12 +113,18 @@ export class ServerConnection implements ConnectionState, LiveConnection {
 
   /** Hello has to come in time, then a login. */
   #helloTimeout(): void {
-    if (!this.helloDone) return this.close("loginTimeout");
+    if (!this.helloDone) return this.missed("hello", "loginTimeout");
     if (this.login) return;
-    const leftMs = Math.max(0, this.#server.settings.limits.loginDeadlineMs - HELLO_MS_MAX);
+    const leftMs = Math.max(0, this.#server.settings.limits.loginDeadlineMs - this.#helloMs);
     this.#cancelTimer = this.#server.clock.after(leftMs, () => {
-      if (!this.login) this.close("loginTimeout");
+      if (!this.login) this.missed("login", "loginTimeout");
     });
+  }
+
+  /** Ends a connection that was too slow. */
+  missed(deadline: Deadline, code: CloseCode): void {
+    this.#server.metrics.deadlineMissed(deadline);
+    this.close(code);
   }
 
   #streamFailed(error: unknown): void {

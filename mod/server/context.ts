@@ -8,6 +8,7 @@ import type { Delivery, DeliveryLimits } from "../delivery/queues.ts";
 import type { Metrics } from "../observe/metrics.ts";
 import type { CloseCode } from "../protocol/close_codes.ts";
 import type { Store } from "../store/store.ts";
+import type { BadRequests } from "./bad_requests.ts";
 import type { Certificates } from "./certificates.ts";
 import type { DiskSpace } from "./disk_space.ts";
 import type { Limits } from "./limits.ts";
@@ -51,6 +52,7 @@ export interface ConnectionState {
   readonly maskedAddress: string;
   /** Aborts when the connection is gone. */
   readonly gone: AbortSignal;
+  readonly badRequests: BadRequests;
   /** Call it after a login or resume succeeded; throws `sessionExpired` when it was ended meanwhile. */
   loggedIn(): Promise<void>;
   close(code: CloseCode): void;

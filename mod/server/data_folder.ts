@@ -45,6 +45,25 @@ export async function makeFolders(dataDir: string): Promise<string[]> {
   return made;
 }
 
+/** Names that writeFileAtomic() gives to what it has not finished. */
+const TEMPORARY = /^.+\.[0-9a-f]{8}\.tmp$/;
+
+/**
+ * Removes what writes that were killed have left in the data folder: whoever writes there holds the folder's lock, so
+ * whoever holds it sees no write under way. Returns the paths.
+ */
+export async function removeTemporaryFiles(dataDir: string): Promise<string[]> {
+  const removed: string[] = [];
+  for (const folder of [dataDir, join(dataDir, "secrets"), join(dataDir, "tls")]) {
+    for await (const { name, isFile } of Deno.readDir(folder)) {
+      if (!isFile || !TEMPORARY.test(name)) continue;
+      await Deno.remove(join(folder, name));
+      removed.push(join(folder, name));
+    }
+  }
+  return removed;
+}
+
 /**
  * Finds the secrets, or makes the missing ones if that may be done (never in production's serve). Call it while
  * holding the folder's lock: of two servers that start at once, only one may make a key.

@@ -10,6 +10,7 @@ import { logger } from "../base/log.ts";
 import { decodeMessage, encodeErrorFrame, encodeMessage, expectedError } from "../protocol/bodies.ts";
 import { CODE_OK, encodeFrame, type Frame } from "../protocol/frame.ts";
 import type { Method, MethodName } from "../protocol/methods.ts";
+import { isBadRequest } from "./bad_requests.ts";
 import type { RequestContext } from "./context.ts";
 import { HANDLERS } from "./handlers/table.ts";
 
@@ -82,6 +83,7 @@ export function errorFrame(
   const expected = expectedError(error);
   const { code } = expected;
   server.metrics.requestError(code);
+  if (isBadRequest(code)) connection.badRequests.count();
   const properties = {
     method,
     code,

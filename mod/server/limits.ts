@@ -23,11 +23,13 @@ const LOG_WINDOW_MS = 60_000;
 const SLOW_LOGIN_MS = 1_500;
 
 /**
- * Every limit by name: label values of `qpq_rate_limit_hits_total`. Some are kept in mod/delivery: messages
- * refused for somebody's full queue or used-up share of it, a sender's bytes a day, its new guarded groups a day; and the
- * last two in mod/federation, for each other server.
+ * Every limit by name: label values of `qpq_rate_limit_hits_total`. The last eight are kept elsewhere: uploads at once
+ * (all, of an account), open invitations, messages refused for somebody's full queue or used-up share of it, a
+ * sender's bytes a day, its new guarded groups a day; and for each other server its requests and bytes.
  */
 export const LIMIT_NAMES = [
+  "handshakes",
+  "handshakeRate",
   "connections",
   "connectionsPerAddress",
   "connectionRate",
@@ -42,6 +44,12 @@ export const LIMIT_NAMES = [
   "claimRate",
   "claimBudgetTarget",
   "claimBudgetClaimer",
+  "malformedRate",
+  "memory",
+  "sendQueue",
+  "blobUploads",
+  "blobUploadsAccount",
+  "invitationsOpen",
   "queue",
   "senderBytesPerDay",
   "guardsPerDay",
@@ -52,16 +60,16 @@ export const LIMIT_NAMES = [
 /** Name of a limit. */
 export type LimitName = (typeof LIMIT_NAMES)[number];
 
-type BucketName = Exclude<
-  LimitName,
-  | "connections"
-  | "connectionsPerAddress"
-  | "queue"
-  | "senderBytesPerDay"
-  | "guardsPerDay"
-  | "peerRequests"
-  | "peerBytes"
->;
+/** What these refuse is a connection. */
+const CONNECTION_LIMITS: readonly LimitName[] = [
+  "handshakes",
+  "handshakeRate",
+  "connections",
+  "connectionsPerAddress",
+  "connectionRate",
+];
+
+type BucketName = keyof ReturnType<typeof bucketRates>;
 
 /** The server's limits. */
 export class Limits {
@@ -95,16 +103,16 @@ export class Limits {
   /** May this address have one more connection? The code to close it with if not. */
   admitConnection(limitKey: string, maskedAddress: string): CloseCode | null {
     if (this.#registry.count >= this.#settings.connectionsMax) {
-      this.#hit("connections", maskedAddress);
+      this.hit("connections", maskedAddress);
       return "overloaded";
     }
     if (this.#settings.sharedAddresses) return null;
     if (this.#registry.countFrom(limitKey) >= this.#settings.connectionsPerAddress) {
-      this.#hit("connectionsPerAddress", maskedAddress);
+      this.hit("connectionsPerAddress", maskedAddress);
       return "rateLimited";
     }
     if (this.#buckets.connectionRate.take(limitKey) === 0) return null;
-    this.#hit("connectionRate", maskedAddress);
+    this.hit("connectionRate", maskedAddress);
     return "rateLimited";
   }
 
@@ -133,7 +141,7 @@ export class Limits {
     this.#chargeAddress("loginRateAddress", connection);
     this.#take("loginRate", this.#loginKey(connection, userName), connection);
     if (this.#buckets.loginRateAccount.take(userName) === 0) return;
-    this.#hit("loginRateAccount", connection.maskedAddress);
+    this.hit("loginRateAccount", connection.maskedAddress);
     await delay(this.#clock, SLOW_LOGIN_MS);
   }
 
@@ -154,7 +162,7 @@ export class Limits {
     ];
     for (const [name, key] of wanted) {
       if (this.#buckets[name].take(key) === 0) continue;
-      this.#hit(name, connection.maskedAddress);
+      this.hit(name, connection.maskedAddress);
       return false;
     }
     return true;
@@ -194,18 +202,18 @@ export class Limits {
   #take(name: BucketName, key: string, connection: ConnectionState): void {
     const retryAfterMs = this.#buckets[name].take(key);
     if (retryAfterMs === 0) return;
-    this.#hit(name, connection.maskedAddress);
+    this.hit(name, connection.maskedAddress);
     throw new QpqError("rateLimited", `The limit ${name} is used up`, { retryAfterMs });
   }
 
-  #hit(name: LimitName, maskedAddress: string): void {
+  /** Counts and tells a refusal by a limit that is kept elsewhere. */
+  hit(name: LimitName, maskedAddress?: string): void {
     this.#metrics.rateLimitHit(name);
     const now = this.#clock.monotonic();
     const loggedAt = this.#loggedAt.get(name);
     if (loggedAt !== undefined && now - loggedAt < LOG_WINDOW_MS) return;
     this.#loggedAt.set(name, now);
-    const isConnection = name === "connections" || name === "connectionsPerAddress" ||
-      name === "connectionRate";
+    const isConnection = CONNECTION_LIMITS.includes(name);
     const message = isConnection ? "connection rate limit exceeded" : "rate limit exceeded";
     log.warn(message, { limit: name, address: maskedAddress });
   }
@@ -217,7 +225,7 @@ function requesterKey(connection: ConnectionState): string {
 }
 
 /** Bursts: what a person or a reconnecting client does at once. */
-function bucketRates(settings: Settings["limits"]): Record<BucketName, Rate> {
+function bucketRates(settings: Settings["limits"]) {
   const perMinute = (count: number): Rate => ({ perSecond: count / 60, burst: count });
   const perHour = (count: number): Rate => ({ perSecond: count / 3600, burst: count });
   return {
@@ -236,5 +244,5 @@ function bucketRates(settings: Settings["limits"]): Record<BucketName, Rate> {
     claimRate: perHour(settings.claimRate),
     claimBudgetTarget: perHour(settings.claimBudgetTarget),
     claimBudgetClaimer: perHour(settings.claimBudgetClaimer),
-  };
+  } satisfies Partial<Record<LimitName, Rate>>;
 }

@@ -34,6 +34,8 @@ export function startListener(context: ServerContext): Listener {
         handshakesPerSecondMax: settings.limits.handshakeRate,
         udpBufferBytesWanted: settings.udpBufferBytes,
         onHandshakeFailure: (kind) => metrics.handshakeFailure(kind),
+        onHandshakeLate: () => metrics.deadlineMissed("handshake"),
+        onHandshakeRefused: (limit) => context.limits.hit(limit),
       }),
   );
   acceptAll(context, listener).catch((error) =>

@@ -17,11 +17,9 @@ import { MemoryShare } from "./memory_budget.ts";
 
 /** Largest request body before a login. */
 const ANONYMOUS_BODY_BYTES_MAX = 16 << 10;
-/** From the first byte of a frame to its last: 4 MiB at 35 kB/s. */
-const FRAME_MS_MAX = 120_000;
 
 /** What a stream needs of its connection. */
-type Owner = ConnectionState & Pick<ServerConnection, "inFlight" | "turns">;
+type Owner = ConnectionState & Pick<ServerConnection, "inFlight" | "turns" | "missed">;
 
 /** Serves a stream until its end. */
 export class RequestStream {
@@ -44,7 +42,9 @@ export class RequestStream {
       queuedBytesMax: server.settings.limits.sendQueueBytesMax,
       onQueued: (bytes) => server.metrics.sendQueueBytes += bytes,
       onFailure: (error) => {
-        if (error instanceof StuckPeerError) owner.close("notReading");
+        if (!(error instanceof StuckPeerError)) return;
+        server.limits.hit("sendQueue", owner.maskedAddress);
+        owner.close("notReading");
       },
     });
     this.#decoder = new FrameDecoder((code) => this.#bodyBytesMax(code));
@@ -57,6 +57,7 @@ export class RequestStream {
     let first = true;
     try {
       for (let chunk = await this.#stream.read(); chunk; chunk = await this.#stream.read()) {
+        if (this.#owner.badRequests.tooMany) await this.#owner.badRequests.wait();
         for (const decoded of this.#decoder.push(chunk)) {
           this.#frameEnded();
           if (decoded.kind === "oversized") {
@@ -78,6 +79,7 @@ export class RequestStream {
         if (bufferedBytes > 0) this.#frameBegun();
         // The rest of a large frame would make it worse, and what is held for it is the most there is to free.
         if (this.#server.memory.exceeded && bufferedBytes > ANONYMOUS_BODY_BYTES_MAX) {
+          this.#server.limits.hit("memory", this.#owner.maskedAddress);
           return this.#owner.close("overloaded");
         }
         await this.#writer.drained();
@@ -93,8 +95,8 @@ export class RequestStream {
   /** A frame that was begun has to be whole in time: what is held for it is everybody's memory. */
   #frameBegun(): void {
     this.#cancelFrameTimer ??= this.#server.clock.after(
-      FRAME_MS_MAX,
-      () => this.#owner.close("protocolError"),
+      this.#server.settings.limits.frameDeadlineMs,
+      () => this.#owner.missed("frame", "protocolError"),
     );
   }
 
@@ -171,7 +173,9 @@ export class RequestStream {
     if (this.#answering.has(requestId)) {
       return new QpqError("duplicateRequest", `Request ${requestId} is open`);
     }
-    return this.#server.memory.refusal(body.length);
+    const full = this.#server.memory.refusal(body.length);
+    if (full) this.#server.limits.hit("memory", this.#owner.maskedAddress);
+    return full;
   }
 
   #refuse(frame: { requestId: number; code: number }, error: QpqError): void {

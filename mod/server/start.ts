@@ -38,7 +38,7 @@ import { LiveAdmin } from "./admin_handlers_live.ts";
 import { BackupSchedule } from "./backup_schedule.ts";
 import { Certificates } from "./certificates.ts";
 import type { ServerContext } from "./context.ts";
-import { findSecrets, makeFolders, type Secrets } from "./data_folder.ts";
+import { findSecrets, makeFolders, removeTemporaryFiles, type Secrets } from "./data_folder.ts";
 import { LIMIT_NAMES, Limits } from "./limits.ts";
 import { startHealth, startListener } from "./listening.ts";
 import { DiskSpace } from "./disk_space.ts";
@@ -142,6 +142,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
         const connection = registry.find(auth);
         if (connection) limits.refundLogin(connection, userName);
       },
+      onTooManyInvitations: () => limits.hit("invitationsOpen"),
       onSessionsEnded: (ended) => registry.closeEnded(ended),
     },
     deviceAddedNotice: (deviceId) =>
@@ -157,6 +158,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     files: await BlobFiles.open(settings.dataDir),
     clock,
     limits: live.view(blobLimitsOf),
+    onNoPlace: (limit) => limits.hit(limit),
   });
   await blobs.removeOrphans();
   const keyPackages = new KeyPackages({
@@ -274,6 +276,9 @@ async function prepare(
   const made = await makeFolders(settings.dataDir);
   const lock = await lockFolder(settings.dataDir);
   try {
+    for (const path of await removeTemporaryFiles(settings.dataDir)) {
+      log.info("removed {path}, which a write that was killed had left", { path });
+    }
     const secrets = await findSecrets(settings, options);
     hideInLogs([...secrets.authTokens, ...secrets.dbKeys].filter((secret) => secret !== ""));
     const certificates = await Certificates.open(certificateOptions(settings), options.clock);

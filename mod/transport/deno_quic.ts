@@ -19,7 +19,14 @@ import { AsyncQueue } from "./async_queue.ts";
 import { ConnectError } from "./connect_error.ts";
 import { closeFramesSent, DenoQuicConnection } from "./deno_quic_connection.ts";
 import { isIpAddress, normalHost } from "./host_names.ts";
-import type { Connection, ConnectOptions, Listener, ListenOptions, ServerCertificate } from "./transport.ts";
+import type {
+  Connection,
+  ConnectOptions,
+  HandshakeLimit,
+  Listener,
+  ListenOptions,
+  ServerCertificate,
+} from "./transport.ts";
 import { ALPN } from "./transport.ts";
 import { raiseUdpBuffers } from "./udp_buffers.ts";
 
@@ -117,7 +124,9 @@ class DenoQuicListener implements Listener {
   async #acceptAll(listener: Deno.QuicListener): Promise<void> {
     try {
       for await (const incoming of listener) {
-        if (this.#accepting && this.#hasRoom()) this.#handshake(incoming);
+        const limit = this.#usedUp();
+        if (limit) this.#options.onHandshakeRefused?.(limit);
+        if (this.#accepting && !limit) this.#handshake(incoming);
         else this.#refuse(incoming);
       }
     } catch (error) {
@@ -136,12 +145,13 @@ class DenoQuicListener implements Listener {
     this.#options.onHandshakeFailure?.("refused");
   }
 
-  /** Connections that nobody took yet count too: that bounds their queue. */
-  #hasRoom(): boolean {
+  /** The cap that refuses one more. Connections that nobody took yet count too: that bounds their queue. */
+  #usedUp(): HandshakeLimit | null {
     const { handshakesMax } = this.#options;
-    return this.#freshHandshakes + this.#accepted.length < handshakesMax &&
-      this.#allHandshakes < handshakesMax * (1 + STALE_HANDSHAKES) &&
-      this.#handshakeRate.take("all") === 0;
+    const isRoom = this.#freshHandshakes + this.#accepted.length < handshakesMax &&
+      this.#allHandshakes < handshakesMax * (1 + STALE_HANDSHAKES);
+    if (!isRoom) return "handshakes";
+    return this.#handshakeRate.take("all") === 0 ? null : "handshakeRate";
   }
 
   async #handshake(incoming: Deno.QuicIncoming): Promise<void> {
@@ -150,7 +160,11 @@ class DenoQuicListener implements Listener {
       if (fresh) this.#freshHandshakes--;
       fresh = false;
     };
-    const timer = setTimeout(endFreshness, this.#options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS);
+    const late = () => {
+      endFreshness();
+      this.#options.onHandshakeLate?.();
+    };
+    const timer = setTimeout(late, this.#options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS);
     this.#freshHandshakes++;
     this.#allHandshakes++;
     try {

@@ -44,7 +44,14 @@ export interface ListenOptions {
   readonly udpBufferBytesWanted?: number;
   /** Called for every handshake that failed or was refused; never throws. */
   readonly onHandshakeFailure?: (kind: "refused" | "failed", error?: unknown) => void;
+  /** Called for a handshake that is no longer counted, as it takes too long; it may still succeed. Never throws. */
+  readonly onHandshakeLate?: () => void;
+  /** Called with the cap that refuses a handshake; never throws. */
+  readonly onHandshakeRefused?: (limit: HandshakeLimit) => void;
 }
+
+/** Handshakes in progress; in a second. */
+export type HandshakeLimit = "handshakes" | "handshakeRate";
 
 /** Accepts connections. */
 export interface Listener extends AsyncDisposable {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { fromHex, randomBytes } from "../../mod/base/bytes.ts";
 import { type AccountId, type DeviceId, type EntryId, randomId, type SessionId } from "../../mod/base/ids.ts";
-import { generateKeyPair } from "../../mod/client/account_keys.ts";
+import { generateKeyPair, type KeyPair } from "../../mod/client/account_keys.ts";
 import { makeDevice, type OwnDevice } from "../../mod/client/session.ts";
 import { openStore, type StoreBackend } from "../../mod/store/open.ts";
 import type { Store } from "../../mod/store/store.ts";
@@ -26,6 +26,8 @@ export interface SeededDevice {
   readonly accountId: AccountId;
   readonly device: OwnDevice;
   readonly sessionId: SessionId;
+  /** It has signed nothing yet. */
+  readonly accountKey: KeyPair;
 }
 
 /** Processor time in milliseconds. */
@@ -40,6 +42,7 @@ export class MeasuredServer implements AsyncDisposable {
   readonly dataDir: string;
   #child: Deno.ChildProcess | null = null;
   #log = Promise.resolve();
+  #running = false;
   #port = 0;
   #fingerprint = "";
   #token = "";
@@ -80,15 +83,15 @@ export class MeasuredServer implements AsyncDisposable {
     return await Promise.all(Array.from({ length: count }, (_, index) => seedOne(store, `load-${index}`)));
   }
 
-  /** Starts it on a free port. */
-  async start(): Promise<void> {
-    const flags = {
+  /** Starts it on a free port; without limits unless other flags are given. */
+  async start(flags: Readonly<Record<string, string>> = WITHOUT_LIMITS): Promise<void> {
+    const own = {
       "data-dir": this.dataDir,
       listen: "127.0.0.1:0",
       "store-backend": this.backend,
       log: "info",
     };
-    const words = Object.entries({ ...WITHOUT_LIMITS, ...flags }).flatMap((
+    const words = Object.entries({ ...flags, ...own }).flatMap((
       [name, value],
     ) => [`--${name}`, value]);
     const child = new Deno.Command(Deno.execPath(), {
@@ -99,12 +102,19 @@ export class MeasuredServer implements AsyncDisposable {
       stderr: "piped",
     }).spawn();
     this.#child = child;
+    this.#running = true;
+    child.status.then(() => this.#running = false);
     const listening = Promise.withResolvers<number>();
     this.#log = readLog(child.stderr, listening);
     this.#port = await listening.promise;
     const pem = await Deno.readTextFile(join(this.dataDir, "tls", "server.pem"));
     this.#fingerprint = fingerprintText(inspectCertificate(pem).leafSha256);
     this.#token = (await Deno.readTextFile(join(this.dataDir, "secrets", "auth-token"))).trim();
+  }
+
+  /** True until it ends. */
+  get isRunning(): boolean {
+    return this.#running;
   }
 
   /** Stops it as an operator does; its store is then in its files alone. */
@@ -166,12 +176,13 @@ async function seedOne(store: Store, userName: string): Promise<SeededDevice> {
   const sessionId = randomId<SessionId>();
   const now = Date.now();
   const device = await makeDevice("load");
+  const accountKey = await generateKeyPair();
   await store.createAccount({
     accountId,
     userName,
     // Nobody logs in with it: the session below is resumed.
     credential: { suiteId: 1, setupId: 1, record: randomBytes(192), wrappedAccountKey: randomBytes(73) },
-    accountKey: (await generateKeyPair()).publicKey,
+    accountKey: accountKey.publicKey,
     invitationSha256: null,
     now,
   });
@@ -186,7 +197,7 @@ async function seedOne(store: Store, userName: string): Promise<SeededDevice> {
     now,
   });
   if (made.status !== "created") throw new Error(`Cannot make a device: ${made.status}`);
-  return { accountId, device, sessionId };
+  return { accountId, device, sessionId, accountKey };
 }
 
 /** The bytes of a device's id, as messages name their recipients. */

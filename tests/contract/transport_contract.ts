@@ -399,24 +399,35 @@ export function transportContract(name: string, engine: TransportEngine): void {
     await using fixture = await Fixture.open(engine, {
       handshakesMax: 2,
       onHandshakeFailure: (kind) => failures.push(kind),
+      onHandshakeRefused: (limit) => failures.push(limit),
     });
     const waiting = [await fixture.connect(), await fixture.connect()];
     await assert.rejects(fixture.connect(), { name: "ConnectError", problem: "unreachable" });
-    assert.deepEqual(failures, ["refused"]);
+    assert.deepEqual(failures, ["handshakes", "refused"]);
     await first(fixture.listener.connections());
     const third = await fixture.connect();
     for (const connection of [...waiting, third]) connection.close(0, "");
   });
 
   check("handshakes beyond the rate are refused", async () => {
-    await using fixture = await Fixture.open(engine, { handshakesPerSecondMax: 0.001 });
+    const refused: string[] = [];
+    await using fixture = await Fixture.open(engine, {
+      handshakesPerSecondMax: 0.001,
+      onHandshakeRefused: (limit) => refused.push(limit),
+    });
     const { client } = await fixture.pair();
     await assert.rejects(fixture.connect(), { name: "ConnectError", problem: "unreachable" });
+    assert.deepEqual(refused, ["handshakeRate"]);
     client.close(0, "");
   });
 
   check("half-open handshakes hold the cap only for a while", async () => {
-    await using fixture = await Fixture.open(engine, { handshakesMax: 1, handshakeTimeoutMs: 100 });
+    let late = 0;
+    await using fixture = await Fixture.open(engine, {
+      handshakesMax: 1,
+      handshakeTimeoutMs: 100,
+      onHandshakeLate: () => late++,
+    });
     await using relay = new UdpRelay(fixture.listener.address.port);
     relay.muteServer();
     const abort = new AbortController();
@@ -427,6 +438,7 @@ export function transportContract(name: string, engine: TransportEngine): void {
     let connection: Connection | undefined;
     while (!connection && pending) connection = await fixture.connect().catch(() => undefined);
     assert.ok(connection, "nobody gets in as long as a handshake is half-open");
+    assert.equal(late, 1);
     connection.close(0, "");
     abort.abort();
     await halfOpen;

@@ -1,25 +1,22 @@
 /**
  * A live server under malformed frames while honest clients talk: hostile connections, logged in and not, send frames
  * that are wrong in every way at hand and connect again when they are thrown out. Afterwards nothing of it is left, and
- * every honest message has come, once and in order.
+ * every honest message has come, once and in order. All in one process, so that it can be looked inside; how fast the
+ * honest are is measured by live_processes.ts.
  */
 import assert from "node:assert/strict";
 import { concat, utf8, utf8Text } from "../../mod/base/bytes.ts";
-import { encodeFrame } from "../../mod/protocol/frame.ts";
 import type { Stream } from "../../mod/transport/transport.ts";
 import { RawStream } from "../support/raw_stream.ts";
 import { newAccount, type TestClient } from "../support/test_client.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
-import { METHOD_ROWS, randomMessage } from "./messages.ts";
-import { mutate, Random } from "./random.ts";
-import { randomFrames } from "./wire_targets.ts";
+import { malformedFrame } from "./malformed.ts";
+import { Random } from "./random.ts";
 
 /** Connections that attack at once; half of them are logged in. */
 const ATTACKERS = 4;
 /** Frames written at a time. */
 const BURST = 50;
-/** Round trips that honest latency is measured with, before the attack. */
-const QUIET_TRIPS = 100;
 
 /** What was seen. */
 export interface LiveReport {
@@ -27,16 +24,13 @@ export interface LiveReport {
   readonly reconnects: number;
   readonly unhandledRejections: number;
   readonly honestMessages: number;
-  readonly quietP50Ms: number;
-  readonly attackedP50Ms: number;
-  readonly latencyRatio: number;
-  readonly residentGrowthMb: number;
 }
 
 /** Attacks a server of its own. Throws when anything is lost, left behind or unhandled. */
 export async function attackLiveServer(options: { frames: number; seed: number }): Promise<LiveReport> {
   const names = ["request-rate", "request-burst", "anonymous-request-rate", "connection-rate", "hello-rate"]
     .concat(
+      "malformed-rate",
       "resume-rate",
       "registration-rate",
       "login-rate",
@@ -54,15 +48,10 @@ export async function attackLiveServer(options: { frames: number; seed: number }
   await using bob = await newAccount(server, "bob");
   await using mallory = await newAccount(server, "mallory");
   const honest = new HonestPair(alice, bob);
-  for (let i = 0; i < QUIET_TRIPS; i++) await honest.trip();
-  const quietP50Ms = honest.p50();
-  const residentBefore = Deno.memoryUsage().rss;
-
   const attack = new Attack(server, mallory, options);
   const attacking = attack.run();
   while (!attack.over) await honest.trip();
   await attacking;
-  const attackedP50Ms = honest.p50();
   await mallory[Symbol.asyncDispose]();
 
   const { registry, memory, requestsInFlight, delivery } = server.server.context;
@@ -79,17 +68,12 @@ export async function attackLiveServer(options: { frames: number; seed: number }
     reconnects: attack.reconnects,
     unhandledRejections,
     honestMessages: honest.count,
-    quietP50Ms,
-    attackedP50Ms,
-    latencyRatio: Math.round(attackedP50Ms / quietP50Ms * 100) / 100,
-    residentGrowthMb: Math.round((Deno.memoryUsage().rss - residentBefore) / 1e6),
   };
 }
 
 /** Two honest clients: one sends, the other gets what was sent, in order. */
 class HonestPair {
   readonly #pushes;
-  #times: number[] = [];
   count = 0;
 
   constructor(readonly from: TestClient, readonly to: TestClient) {
@@ -98,7 +82,6 @@ class HonestPair {
 
   /** One message there, and its acknowledgement. */
   async trip(): Promise<void> {
-    const startedAt = performance.now();
     const text = `honest ${++this.count}`;
     await this.from.enqueue([this.to.deviceId], { payload: utf8(text) });
     for (;;) {
@@ -110,14 +93,6 @@ class HonestPair {
       await this.to.connection.call("ack", { through: entry.seq });
       break;
     }
-    this.#times.push(performance.now() - startedAt);
-  }
-
-  /** Half of the trips since it was last asked took no longer. */
-  p50(): number {
-    const sorted = this.#times.toSorted((a, b) => a - b);
-    this.#times = [];
-    return Math.round((sorted[Math.floor(sorted.length / 2)] ?? 0) * 100) / 100;
   }
 
   async end(): Promise<void> {
@@ -170,8 +145,8 @@ class Attack {
       .catch(() => null);
     if (!stream) return false;
     const reading = readAll(stream);
-    await stream.write(concat(...Array.from({ length: BURST }, () => this.#frame()))).catch(() =>
-      gone = true
+    await stream.write(concat(...Array.from({ length: BURST }, () => malformedFrame(this.#random)))).catch(
+      () => gone = true,
     );
     this.sent += BURST;
     // Behind what came before the end every request is answered, and then the stream ends.
@@ -181,25 +156,7 @@ class Attack {
     stream.abort();
     return !gone;
   }
-
-  #frame(): Uint8Array {
-    const random = this.#random;
-    const method = random.pick(METHOD_ROWS.filter(({ number }) => !ENDS.has(number)));
-    const body = randomMessage(random, method.request);
-    const id = 1 + random.below(0xffff);
-    switch (random.below(400)) {
-      case 0:
-        return mutate(random, randomFrames(random), random.bytes(9));
-      case 1:
-        return encodeFrame(id, random.below(65_536), body);
-      default:
-        return encodeFrame(id, method.number, mutate(random, body, random.bytes(20)));
-    }
-  }
 }
-
-/** Logout, DeleteAccount, and what waits a minute by design. */
-const ENDS: ReadonlySet<number> = new Set([15, 18, 42]);
 
 async function readAll(stream: Stream): Promise<void> {
   while (await stream.read());

@@ -9,7 +9,7 @@ import { configureLogs } from "../../mod/base/log.ts";
 import { FILE_TARGETS } from "./file_targets.ts";
 import { fuzz, readInput, replayCorpus } from "./fuzzer.ts";
 import { httpTargets } from "./http_targets.ts";
-import { attackLiveServer } from "./live.ts";
+import { attackServerProcess } from "./live_processes.ts";
 import { WIRE_TARGETS } from "./wire_targets.ts";
 
 const { values } = parseArgs({
@@ -61,6 +61,5 @@ async function runAll(): Promise<void> {
     );
   }
   if (wanted !== undefined || frames === 0) return;
-  const report = await attackLiveServer({ frames, seed });
-  for (const [name, value] of Object.entries(report)) console.log(`live server: ${name} ${value}`);
+  await attackServerProcess({ frames, seed });
 }

@@ -4,6 +4,7 @@ import { randomBytes, sha256, utf8 } from "../../mod/base/bytes.ts";
 import { CLOSE_CODES } from "../../mod/protocol/close_codes.ts";
 import { METHODS } from "../../mod/protocol/methods.ts";
 import { FakeClock } from "../support/fake_clock.ts";
+import { deadlinesMissed, limitHits } from "../support/limit_hits.ts";
 import { RawStream, requestFrame } from "../support/raw_stream.ts";
 import { connectTo, newAccount, newDevice, PASSWORD, type TestClient } from "../support/test_client.ts";
 import { login, makeDevice } from "../../mod/client/session.ts";
@@ -62,6 +63,7 @@ Deno.test("a connection without Hello is closed after 15 s, without a login afte
   await until(alice, () => server.server.context.registry.count === 2);
   await clock.advance(45_000);
   assert.equal((await guest.connection.closed).code, loginTimeout);
+  assert.deepEqual(await deadlinesMissed(server), { hello: 2, login: 1 });
   await assertOnly(server, alice);
 });
 
@@ -78,6 +80,7 @@ Deno.test("half a frame holds what came of it, and has two minutes to become who
   await raw.write(new Uint8Array(1));
   await clock.advance(1_000);
   assert.equal((await bob.connection.closed).code, CLOSE_CODES.protocolError);
+  assert.deepEqual(await deadlinesMissed(server), { frame: 1 });
   await assertOnly(server, alice);
 });
 
@@ -110,6 +113,7 @@ Deno.test("half frames beyond the memory bound end their connection, and the oth
   const hoarding = second.write(beginOfEnqueue(900_000));
   assert.equal((await bob.connection.closed).code, CLOSE_CODES.overloaded);
   await hoarding.catch(() => {});
+  assert.deepEqual(await limitHits(server), { total: 1, memory: 1 });
   await assertOnly(server, alice);
 });
 
@@ -123,6 +127,7 @@ Deno.test("beyond the memory bound requests are refused as overloaded, with a ti
     error
   );
   assert.deepEqual([refused.code, refused.details.retryAfterMs], ["overloaded", 1000]);
+  assert.deepEqual(await limitHits(server), { total: 1, memory: 1 });
   memory.setMax(1 << 20);
   await alice.enqueue([alice.deviceId], { payload: randomBytes(1000) });
 });
@@ -214,6 +219,8 @@ Deno.test("an upload that stands still gives its place to others", async () => {
   assert.equal(await put(), "overloaded");
   await clock.advance(30_000);
   assert.equal((await still.reply()).outcome, "malformedRequest");
+  assert.deepEqual(await deadlinesMissed(server), { upload: 1 });
+  assert.deepEqual(await limitHits(server), { total: 1, blobUploads: 1 });
   assert.equal(await put(), "ok");
 });
 

@@ -11,16 +11,10 @@ import { login, makeDevice, register } from "../../mod/client/session.ts";
 import { CLOSE_CODES } from "../../mod/protocol/close_codes.ts";
 import { ErrorResponseSchema, RecipientStatus } from "../../mod/protocol/qpq_pb.ts";
 import { FakeClock } from "../support/fake_clock.ts";
+import { limitHits as hits } from "../support/limit_hits.ts";
 import { RawStream, requestFrame } from "../support/raw_stream.ts";
 import { connectTo, newAccount, newDevice, PASSWORD, type TestClient } from "../support/test_client.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
-
-async function hits(server: TestServer): Promise<Record<string, number>> {
-  const { body } = await server.server.context.metrics.expose();
-  const found = body.matchAll(/^(rate_limit_hit_total|qpq_rate_limit_hits_total\{limit="(\w+)"\}) (\d+)$/gm);
-  const all = [...found].map(([, , limit, count]) => [limit ?? "total", Number(count)] as const);
-  return Object.fromEntries(all.filter(([, count]) => count > 0));
-}
 
 /** Lines of the log while `work` runs. */
 async function logged(work: () => Promise<unknown>): Promise<Record<string, unknown>[]> {

@@ -1,5 +1,4 @@
 /** PutBlob and GetBlob, whose bytes follow their frame on the same stream, and DeleteBlob. */
-import type { Clock } from "../../base/clock.ts";
 import { QpqError } from "../../base/errors.ts";
 import { type BlobHash, idOf } from "../../base/ids.ts";
 import { CODE_OK, encodeFrame } from "../../protocol/frame.ts";
@@ -10,13 +9,10 @@ import {
   PutBlobResponseSchema,
 } from "../../protocol/qpq_pb.ts";
 import type { Stream } from "../../transport/transport.ts";
-import { callerOf } from "../context.ts";
+import { callerOf, type ServerContext } from "../context.ts";
 import { encodeMessage } from "../../protocol/bodies.ts";
 import { bytesField, numberField } from "../../protocol/fields.ts";
 import type { Handlers, OwnStream, OwnStreamHandler } from "./types.ts";
-
-/** An upload that brings nothing for so long has ended. */
-const UPLOAD_STILL_MS = 30_000;
 
 /** Methods on shared streams. */
 export const blobHandlers: Pick<Handlers, "deleteBlob"> = {
@@ -38,7 +34,7 @@ export const putBlob: OwnStreamHandler<PutBlobRequest> = async (context, own) =>
     hash: hashField(request.sha256),
     bytes,
     ttlMs: request.ttlS * 1000,
-    body: body(own, { bytes, clock: context.server.clock }),
+    body: body(own, { bytes, server: context.server }),
   });
   const response = encodeMessage(PutBlobResponseSchema, { expiresAtMs: BigInt(expiresAt) });
   writer.write(encodeFrame(frame.requestId, CODE_OK, response));
@@ -68,7 +64,7 @@ export const getBlob: OwnStreamHandler<GetBlobRequest> = async (context, own) =>
 /** The blob's bytes: what came with the frame, then the stream. Throws when they end early or go on. */
 async function* body(
   { rest, stream }: OwnStream<PutBlobRequest>,
-  { bytes, clock }: { bytes: number; clock: Clock },
+  { bytes, server }: { bytes: number; server: ServerContext },
 ): AsyncGenerator<Uint8Array> {
   let left = bytes;
   let chunk: Uint8Array | null = rest;
@@ -79,14 +75,17 @@ async function* body(
     left -= chunk.length;
     if (chunk.length > 0) yield chunk;
     if (left === 0) return;
-    chunk = await readInTime(stream, clock);
+    chunk = await readInTime(stream, server);
     if (!chunk) throw new QpqError("malformedRequest", `The stream ended ${left} bytes early`);
   }
 }
 
 /** Uploads are few for all accounts together: one that stands still does not keep its place. Null: too late. */
-async function readInTime(stream: Stream, clock: Clock): Promise<Uint8Array | null> {
-  const cancel = clock.after(UPLOAD_STILL_MS, () => stream.stopReading());
+async function readInTime(stream: Stream, server: ServerContext): Promise<Uint8Array | null> {
+  const cancel = server.clock.after(server.settings.limits.uploadDeadlineMs, () => {
+    server.metrics.deadlineMissed("upload");
+    stream.stopReading();
+  });
   try {
     return await stream.read();
   } finally {
