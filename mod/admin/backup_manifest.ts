@@ -69,6 +69,7 @@ export interface Manifest {
   readonly files: readonly FileRecord[];
 }
 
+/** What every version counted; later ones count more. */
 const COUNTS = ["accounts", "devices", "queueEntries", "queueBytes", "keyPackages", "blobs", "blobBytes"];
 
 /** Writes manifest and MAC into `folder`, durably. */

@@ -24,6 +24,8 @@ const MARK_MS_MAX = 86_400_000;
 /** How long things live. Milliseconds. */
 export interface ExpiryTimes {
   readonly idempotencyMs: number;
+  /** The same for messages that other servers have brought. */
+  readonly relayedIdempotencyMs: number;
   readonly guardIdleMs: number;
   readonly sessionIdleMs: number;
   readonly sessionMs: number;
@@ -92,10 +94,14 @@ export class Expiry implements Disposable {
     await this.writeMark();
     if (this.#pausedBecause) return 0;
     const now = this.#clock.now();
-    const { idempotencyMs, guardIdleMs, sessionIdleMs, sessionMs, deviceIdleMs } = this.#times;
+    const { idempotencyMs, relayedIdempotencyMs, guardIdleMs, sessionIdleMs, sessionMs, deviceIdleMs } =
+      this.#times;
     const kinds: (() => Promise<number>)[] = [
       () => this.#store.expireEntries(now, STEP_ROWS),
-      () => this.#store.expireMessageIds(now - idempotencyMs, STEP_ROWS),
+      () => {
+        const remoteBefore = now - relayedIdempotencyMs;
+        return this.#store.expireMessageIds(now - idempotencyMs, STEP_ROWS, { remoteBefore });
+      },
       () => this.#store.expireKeyPackages(now, STEP_ROWS),
       () => this.#store.expireSessions(now - sessionIdleMs, now - sessionMs, STEP_ROWS),
       () => this.#store.expireGuards(now - guardIdleMs, STEP_ROWS),

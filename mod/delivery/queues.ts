@@ -2,8 +2,6 @@
  * Rules of delivery: what may be enqueued, how it is fetched, waited for, pushed and acknowledged. Quotas and
  * time are decided here and applied by the store inside its transaction.
  */
-import { createHash } from "node:crypto";
-import { type Bytes, hex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import {
@@ -15,7 +13,16 @@ import {
   randomId,
 } from "../base/ids.ts";
 import type { Metrics } from "../observe/metrics.ts";
-import type { Accepted, Cursor, EnqueueLimits, EnqueuePart, Entry, Store } from "../store/store.ts";
+import type {
+  Accepted,
+  Cursor,
+  EnqueueLimits,
+  EnqueuePart,
+  Entry,
+  RemoteStatus,
+  Store,
+} from "../store/store.ts";
+import { checkGuard, checkParts, requestHash, sha256Sync } from "./enqueue_rules.ts";
 import { Subscription } from "./subscription.ts";
 import { Waiters } from "./waiters.ts";
 
@@ -33,6 +40,8 @@ export interface DeliveryLimits {
   readonly waitMsMax: number;
   readonly waitersMax: number;
   readonly enqueue: EnqueueLimits;
+  /** For what other servers bring: shares, bytes a day, ids and guards count for the origin. */
+  readonly relayed: EnqueueLimits;
 }
 
 /** Who is asking: a logged-in device. */
@@ -58,15 +67,35 @@ export interface CommitHeader {
   readonly external: boolean;
 }
 
+/** What of an Enqueue is for another server. */
+export interface RemoteRequest {
+  readonly domain: string;
+  /** For each part of the request, the devices there that get it. */
+  readonly recipients: readonly (readonly DeviceId[])[];
+  /** As it will be sent there; null: it does not go into the outbox, but belongs to what makes a request the same. */
+  readonly body: Uint8Array | null;
+}
+
+/** The result of an accepted message; `remote` has a status for each of the request's with a body, in their order. */
+export type EnqueueResult = Accepted & { readonly remote: readonly RemoteStatus[]; readonly ttlMs: number };
+
 /** An Enqueue in this module's terms. */
 export interface EnqueueRequest {
   readonly messageId: MessageId;
   readonly parts: readonly EnqueuePart[];
+  /** Each domain once. A part may have recipients on other servers only. */
+  readonly remote?: readonly RemoteRequest[];
   /** 0: the default. */
   readonly ttlMs: number;
   readonly guard: GuardRequest | null;
   /** The commits among the payloads, by their headers. */
   readonly commits: readonly CommitHeader[];
+}
+
+/** A message that another server has brought, with the ids of a sender that it vouches for. */
+export interface RelayedRequest extends Omit<EnqueueRequest, "remote"> {
+  readonly senderAccount: AccountId;
+  readonly senderDevice: DeviceId;
 }
 
 /** Which entries are wanted; 0 means the largest allowed. */
@@ -88,6 +117,14 @@ export interface Fetched {
   readonly cursor: Cursor;
   /** Nothing waits behind the last entry. */
   readonly empty: boolean;
+}
+
+/** Who sends, and what holds for that. */
+export interface MessageSender {
+  readonly origin: string | null;
+  readonly senderAccount: AccountId;
+  readonly senderDevice: DeviceId;
+  readonly limits: EnqueueLimits;
 }
 
 /** Delivery queues with their rules. */
@@ -132,18 +169,35 @@ export class Delivery implements Disposable {
    * Accepts a message; resolves when it is on disk. `idConflict`, `guardRequired`, `guardMismatch`, `wrongEpoch`,
    * `quotaExceeded`, `payloadTooLarge`, `malformedRequest` refuse it whole.
    */
-  async enqueue(caller: Caller, request: EnqueueRequest): Promise<Accepted & { ttlMs: number }> {
-    const bytes = this.#checkParts(request.parts);
+  enqueue(caller: Caller, request: EnqueueRequest): Promise<EnqueueResult> {
+    const sender = { origin: null, senderAccount: caller.accountId, senderDevice: caller.deviceId };
+    return this.#enqueue(request, { ...sender, limits: this.#limits.enqueue });
+  }
+
+  /**
+   * Accepts a message that the server of `origin` has brought, as {@link enqueue} does: its own part of a message to
+   * several servers, or a commit whose guard this server keeps. Ids are remembered by (origin, message id).
+   */
+  enqueueFrom(origin: string, request: RelayedRequest): Promise<EnqueueResult> {
+    const { senderAccount, senderDevice } = request;
+    return this.#enqueue(request, { origin, senderAccount, senderDevice, limits: this.#limits.relayed });
+  }
+
+  async #enqueue(request: EnqueueRequest, sender: MessageSender): Promise<EnqueueResult> {
+    const remote = request.remote ?? [];
+    const bytes = checkParts(request, this.#limits);
     checkGuard(request);
     const ttlMs = Math.min(request.ttlMs || this.#limits.ttlDefaultMs, this.#limits.ttlMaxMs);
     const now = this.#clock.now();
     const result = await this.#store.enqueue({
-      senderAccount: caller.accountId,
-      senderDevice: caller.deviceId,
+      ...sender,
       messageId: request.messageId,
-      requestSha256: requestHash(request),
+      requestSha256: requestHash(request, sender),
       entryId: randomId<EntryId>(),
       parts: request.parts,
+      remote: remote.flatMap(({ domain, body, recipients }) =>
+        body ? { domain, body, recipients: recipients.flat().length } : []
+      ),
       expiresAt: now + ttlMs,
       commitsTo: request.commits.map((commit) => commit.groupId),
       guard: request.guard && {
@@ -152,7 +206,6 @@ export class Delivery implements Disposable {
         tokenSha256: sha256Sync(request.guard.token),
         nextTokenSha256: request.guard.nextTokenSha256,
       },
-      limits: this.#limits.enqueue,
       now,
     });
     switch (result.status) {
@@ -160,7 +213,8 @@ export class Delivery implements Disposable {
         if (!result.replayed) {
           this.#metrics.enqueueTotal.inc();
           this.#metrics.enqueueBytesTotal.inc(bytes);
-          if (result.recipients.includes("queueFull")) this.#metrics.rateLimitHit("queue");
+          const full = [...result.recipients, ...result.remote].includes("queueFull");
+          if (full) this.#metrics.rateLimitHit("queue");
         }
         return { ...result, ttlMs: result.expiresAt - result.acceptedAt };
       case "wrongEpoch":
@@ -319,60 +373,4 @@ export class Delivery implements Disposable {
     if (!result) throw new QpqError("deviceRevoked", "Cannot fetch as the device is gone");
     return { entries: result.entries, cursor: result.cursor, empty: !result.more };
   }
-
-  /** Checks the bounds of an Enqueue; returns its payload bytes, each payload once. */
-  #checkParts(parts: readonly EnqueuePart[]): number {
-    const { partsMax, recipientsMax, payloadBytesMax, enqueueBytesMax } = this.#limits;
-    if (parts.length < 1 || parts.length > partsMax) {
-      throw new QpqError("malformedRequest", `Parts must be 1..${partsMax}: ${parts.length}`);
-    }
-    let bytes = 0;
-    let recipients = 0;
-    for (const part of parts) {
-      if (part.payload.length === 0 || part.recipients.length === 0) {
-        throw new QpqError("malformedRequest", "A part needs a payload and a recipient");
-      }
-      if (part.payload.length > payloadBytesMax) {
-        throw new QpqError(
-          "payloadTooLarge",
-          `Payload must be <= ${payloadBytesMax}: ${part.payload.length}`,
-        );
-      }
-      bytes += part.payload.length;
-      recipients += part.recipients.length;
-    }
-    if (recipients > recipientsMax) {
-      throw new QpqError("malformedRequest", `Recipients must be <= ${recipientsMax}: ${recipients}`);
-    }
-    if (bytes > enqueueBytesMax) {
-      throw new QpqError("payloadTooLarge", `Payloads together must be <= ${enqueueBytesMax}: ${bytes}`);
-    }
-    return bytes;
-  }
-}
-
-/** A guard belongs to exactly one commit of its group and epoch, which is no external one. */
-function checkGuard({ guard, commits }: EnqueueRequest): void {
-  if (!guard) return;
-  const agrees = commits.length === 1 && commits[0]!.groupId === guard.groupId &&
-    commits[0]!.epoch === guard.epoch && !commits[0]!.external;
-  if (!agrees) {
-    throw new QpqError("guardMismatch", "The guard needs exactly one commit of its group and epoch");
-  }
-}
-
-function sha256Sync(bytes: Uint8Array): Bytes {
-  return new Uint8Array(createHash("sha256").update(bytes).digest());
-}
-
-/** SHA-256 over everything that makes two requests the same one: all but the payloads as text, then the payloads. */
-function requestHash({ ttlMs, parts, guard }: EnqueueRequest): Bytes {
-  const shape = JSON.stringify([
-    ttlMs,
-    parts.map(({ payload, recipients }) => [payload.length, recipients]),
-    guard && [guard.groupId, guard.epoch, hex(guard.token), hex(guard.nextTokenSha256)],
-  ]);
-  const hash = createHash("sha256").update(shape);
-  for (const { payload } of parts) hash.update(payload);
-  return new Uint8Array(hash.digest());
 }

@@ -52,8 +52,24 @@ export function withLiveOptions(before: Settings, after: Settings): Settings {
   return buildSettings(new Map(values));
 }
 
+/** Another server tries this long (if its setting is the same as ours), and a day more allows for its clock. */
+function relayedIdempotencyMs(outboxTtlMs: number): number {
+  return outboxTtlMs + 86_400_000;
+}
+
 /** Bounds of the delivery queues. */
-export function deliveryLimitsOf({ limits }: Settings): DeliveryLimits {
+export function deliveryLimitsOf({ limits, federation }: Settings): DeliveryLimits {
+  const enqueue = {
+    queueDepthMax: limits.queueDepthMax,
+    queueBytesMax: limits.queueBytesMax,
+    senderShare: limits.queueSharePercent / 100,
+    senderBytesPerDay: limits.senderBytesPerDay,
+    idempotencyMs: limits.idempotencyTtlMs,
+    idempotencyCountMax: limits.idempotencyCountMax,
+    guardsPerDay: limits.guardsPerDay,
+    outboxDepthMax: federation.outboxDepthMax,
+    outboxBytesMax: federation.outboxBytesMax,
+  };
   return {
     partsMax: 4,
     recipientsMax: limits.recipientsMax,
@@ -65,14 +81,12 @@ export function deliveryLimitsOf({ limits }: Settings): DeliveryLimits {
     fetchBytesMax: 4 << 20,
     waitMsMax: limits.waitMaxMs,
     waitersMax: limits.waitersMax,
-    enqueue: {
-      queueDepthMax: limits.queueDepthMax,
-      queueBytesMax: limits.queueBytesMax,
-      senderShare: limits.queueSharePercent / 100,
-      senderBytesPerDay: limits.senderBytesPerDay,
-      idempotencyMs: limits.idempotencyTtlMs,
-      idempotencyCountMax: limits.idempotencyCountMax,
-      guardsPerDay: limits.guardsPerDay,
+    enqueue,
+    relayed: {
+      ...enqueue,
+      senderBytesPerDay: federation.peerBytesPerDay,
+      idempotencyMs: relayedIdempotencyMs(federation.outboxTtlMs),
+      idempotencyCountMax: federation.peerMessageIdsMax,
     },
   };
 }
@@ -103,6 +117,7 @@ export function authLimitsOf(settings: Settings): Omit<AuthLimits, "pendingMax">
 export function expiryTimesOf(settings: Settings): ExpiryTimes {
   return {
     idempotencyMs: settings.limits.idempotencyTtlMs,
+    relayedIdempotencyMs: relayedIdempotencyMs(settings.federation.outboxTtlMs),
     guardIdleMs: settings.limits.guardIdleTtlMs,
     sessionIdleMs: settings.sessionIdleTtlMs,
     sessionMs: settings.sessionTtlMs,

@@ -276,6 +276,8 @@ export interface Entry {
   /** Null for notices. */
   readonly senderAccount: AccountId | null;
   readonly senderDevice: DeviceId | null;
+  /** The server that vouches for the sender; null: this one. */
+  readonly senderDomain: string | null;
   readonly payload: Uint8Array;
   readonly acceptedAt: number;
   readonly expiresAt: number;
@@ -285,6 +287,15 @@ export interface Entry {
 export interface EnqueuePart {
   readonly payload: Uint8Array;
   readonly recipients: readonly DeviceId[];
+}
+
+/** A message for devices of another server, as it will be sent there. */
+export interface RemoteMessage {
+  readonly domain: string;
+  /** Opaque here. */
+  readonly body: Uint8Array;
+  /** Devices that it is for. */
+  readonly recipients: number;
 }
 
 /** What proves that a commit comes from a member of the epoch it leaves. */
@@ -305,17 +316,26 @@ export interface EnqueueLimits {
   readonly queueBytesMax: number;
   /** A sender other than the queue's own account may hold at most this share of either (0.25). */
   readonly senderShare: number;
-  /** Bytes × recipients that an account may send in a UTC day. */
+  /** Bytes × recipients that an account (or an origin) may send in a UTC day. */
   readonly senderBytesPerDay: number;
-  /** How long, and for how many messages of a device, an id is remembered. */
+  /** How long, and for how many messages of a device (or an origin), an id is remembered. */
   readonly idempotencyMs: number;
   readonly idempotencyCountMax: number;
-  /** Guarded groups that one account may begin in a UTC day. */
+  /** Guarded groups that one account (or an origin) may begin in a UTC day. */
   readonly guardsPerDay: number;
+  /** Messages in the outbox for one domain. */
+  readonly outboxDepthMax: number;
+  /** Bytes of their bodies. */
+  readonly outboxBytesMax: number;
 }
 
 /** A message to be accepted. */
 export interface NewMessage {
+  /**
+   * The domain of the server that vouches for the sender; null: a device of this server. The ids of a sender from
+   * elsewhere could be made up by its server, so everything that is counted for a sender is counted for the origin.
+   */
+  readonly origin: string | null;
   readonly senderAccount: AccountId;
   readonly senderDevice: DeviceId;
   readonly messageId: MessageId;
@@ -323,6 +343,8 @@ export interface NewMessage {
   readonly requestSha256: Uint8Array;
   readonly entryId: EntryId;
   readonly parts: readonly EnqueuePart[];
+  /** What goes into the outbox, each domain once. */
+  readonly remote: readonly RemoteMessage[];
   readonly expiresAt: number;
   /** Groups for which a payload is a commit, by its MLS header; each must be the guard's if it is guarded. */
   readonly commitsTo: readonly GroupId[];
@@ -334,12 +356,17 @@ export interface NewMessage {
 /** What became of one recipient. */
 export type RecipientStatus = "ok" | "unknownDevice" | "queueFull" | "blocked";
 
+/** What became of a {@link RemoteMessage}: it is in the outbox, or that was full. */
+export type RemoteStatus = "relaying" | "queueFull";
+
 /** The result of an accepted enqueue; a replay returns the first one. */
 export interface Accepted {
   readonly status: "accepted";
   readonly replayed: boolean;
   /** In the order of parts and their recipients. */
   readonly recipients: readonly RecipientStatus[];
+  /** In the order of the message's `remote`. */
+  readonly remote: readonly RemoteStatus[];
   readonly acceptedAt: number;
   readonly expiresAt: number;
 }
@@ -363,12 +390,12 @@ export type EnqueuedListener = (
 export interface QueueStore {
   /**
    * Accepts a message: every payload is stored once, each recipient gets an entry with its queue's next
-   * number. In this order: a remembered (senderAccount, messageId) with the same request gives the first
-   * result, with another `idConflict`; a commit to a guarded group without its guard is `guardRequired`; a
+   * number, each remote message goes into its domain's outbox. In this order: a remembered (origin or senderAccount,
+   * messageId) with the same request gives the first result, with another `idConflict`; a commit to a guarded group without its guard is `guardRequired`; a
    * guard whose epoch or token is not the group's is `wrongEpoch` (the first guard of a group sets it, at most
-   * guardsPerDay for each account: `guardLimit`); a used-up quota is `quotaExceeded`. Otherwise it is accepted, moves the guard to
+   * guardsPerDay for each account or origin: `guardLimit`); a used-up quota is `quotaExceeded`. Otherwise it is accepted, moves the guard to
    * epoch + 1, and one recipient's failure fails neither the others nor the commit: a full queue (`queueFull`)
-   * counts the message as dropped in that queue's cursor. A device named twice gets one entry for each part.
+   * counts the message as dropped in that queue's cursor; a full outbox drops that domain's message. A device named twice gets one entry for each part.
    */
   enqueue(message: NewMessage): Promise<
     | Accepted
@@ -396,8 +423,11 @@ export interface QueueStore {
   cursor(deviceId: DeviceId): Promise<Cursor | null>;
   /** Deletes expired entries, at most `limit`; they count as dropped. Returns how many. */
   expireEntries(now: number, limit: number): Promise<number>;
-  /** Forgets message ids accepted before `before` and daily sums of other days, at most `limit`. */
-  expireMessageIds(before: number, limit: number): Promise<number>;
+  /**
+   * Forgets message ids accepted before `before` (of origins: before `remoteBefore`, the same unless given) and daily
+   * sums of other days, at most `limit`.
+   */
+  expireMessageIds(before: number, limit: number, options?: { remoteBefore: number }): Promise<number>;
   /** Forgets guards not used since `before`, at most `limit`. */
   expireGuards(before: number, limit: number): Promise<number>;
   /**
@@ -405,6 +435,67 @@ export interface QueueStore {
    * wakes parked waits, whichever process wrote. Returns a function that ends it.
    */
   onEnqueued(listener: EnqueuedListener): () => void;
+}
+
+// --- other servers ----------------------------------------------------------------------------------------
+
+/** What waits for one domain. */
+export interface OutboxSums {
+  readonly domain: string;
+  /** Messages; above 0. */
+  readonly depth: number;
+  /** Of their bodies. */
+  readonly bytes: number;
+  readonly oldestAcceptedAt: number;
+}
+
+/** A message that waits for another server. */
+export interface OutboxEntry {
+  /** Rises in the order of acceptance, and is not used again while the store is open. */
+  readonly id: number;
+  readonly body: Uint8Array;
+  readonly senderAccount: AccountId;
+  readonly senderDevice: DeviceId;
+  readonly messageId: MessageId;
+  readonly recipients: number;
+  readonly acceptedAt: number;
+  readonly expiresAt: number;
+}
+
+/** Told, after a transaction that put messages into outboxes, for which domains. */
+export type RelayingListener = (domains: readonly string[]) => void;
+
+/**
+ * The outboxes, one a domain, and which domains the operator has blocked. Messages come into an outbox with
+ * {@link QueueStore.enqueue} only, and leave it with {@link PeerStore.settleOutbox} only: not by themselves when they
+ * expire, nor with the account or device that sent them, nor in a restore.
+ */
+export interface PeerStore {
+  /** Outboxes that hold anything, in order of their domains. */
+  outboxes(): Promise<OutboxSums[]>;
+  /**
+   * What waits for a domain behind the id `after` (0: from the first), in order of acceptance, as many as fit into
+   * entriesMax and bytesMax but at least one. Deletes nothing; expired ones are among them.
+   */
+  outboxAfter(
+    after: { domain: string; after: number; entriesMax: number; bytesMax: number },
+  ): Promise<OutboxEntry[]>;
+  /**
+   * Deletes messages that have been delivered or given up. `failure` goes into the queue of the device that sent it,
+   * past every bound; nowhere when that is gone. One transaction. Idempotent: an id that is no longer there, or is
+   * another domain's, is passed over, with its notice.
+   */
+  settleOutbox(settle: {
+    domain: string;
+    settled: readonly { readonly id: number; readonly failure: ServerNotice | null }[];
+    now: number;
+  }): Promise<void>;
+  /** Calls `listener` after every transaction that put messages into outboxes. Returns a function that ends it. */
+  onRelaying(listener: RelayingListener): () => void;
+  /** Remembers that the operator blocks a domain, or no longer. Stops nothing by itself. Idempotent. */
+  setPeerBlocked(domain: string, blocked: boolean, now: number): Promise<void>;
+  /** Domains that are blocked, in order. */
+  blockedPeers(): Promise<string[]>;
 }
 
 // --- blobs ------------------------------------------------------------------------------------------------
@@ -457,6 +548,10 @@ export interface StoreCounts {
   readonly keyPackages: number;
   readonly blobs: number;
   readonly blobBytes: number;
+  /** Messages in all outboxes. */
+  readonly outboxEntries: number;
+  /** Bytes of their bodies. */
+  readonly outboxBytes: number;
 }
 
 /** Identity of the store, server setups, health. */
@@ -488,6 +583,7 @@ export interface Store
     SessionStore,
     KeyPackageStore,
     QueueStore,
+    PeerStore,
     BlobStore,
     ServerStore,
     AdminStore,

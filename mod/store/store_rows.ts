@@ -6,7 +6,7 @@
  * one in which things were made, where that has a meaning (devices, KeyPackages, message ids of a device).
  */
 import type { AccountId, BlobHash, DeviceId, EntryId, GroupId, MessageId, SessionId } from "../base/ids.ts";
-import type { Credential, EntryKind, OpaqueSetup, RecipientStatus } from "./store.ts";
+import type { Credential, EntryKind, OpaqueSetup, RecipientStatus, RemoteStatus } from "./store.ts";
 
 /** Kinds of rows in their order. */
 export const ROW_KINDS = [
@@ -22,6 +22,8 @@ export const ROW_KINDS = [
   "keyPackage",
   "lowSupply",
   "queue",
+  "peer",
+  "outbox",
   "payload",
   "messageId",
   "daily",
@@ -100,6 +102,20 @@ export type StoreRow =
     readonly droppedThrough: number;
     readonly droppedCount: number;
   }
+  /** Another server that the store knows of. */
+  | { readonly kind: "peer"; readonly domain: string; readonly blockedAt: number | null }
+  /** A message that waits for a peer. */
+  | {
+    readonly kind: "outbox";
+    readonly domain: string;
+    readonly senderAccount: AccountId;
+    readonly senderDevice: DeviceId;
+    readonly messageId: MessageId;
+    readonly recipients: number;
+    readonly acceptedAt: number;
+    readonly expiresAt: number;
+    readonly bytes: Uint8Array;
+  }
   /** A payload with the entries that still refer to it. */
   | {
     readonly kind: "payload";
@@ -107,6 +123,7 @@ export type StoreRow =
     readonly entryId: EntryId;
     readonly senderAccount: AccountId | null;
     readonly senderDevice: DeviceId | null;
+    readonly senderDomain: string | null;
     readonly acceptedAt: number;
     readonly expiresAt: number;
     readonly bytes: Uint8Array;
@@ -114,18 +131,23 @@ export type StoreRow =
   }
   | {
     readonly kind: "messageId";
-    readonly senderAccount: AccountId;
-    /** Null when the device was forgotten since. */
+    /** Null when it came from another server. */
+    readonly senderAccount: AccountId | null;
+    readonly senderDomain: string | null;
+    /** Null when the device was forgotten since, or it came from another server. */
     readonly senderDevice: DeviceId | null;
     readonly messageId: MessageId;
     readonly requestSha256: Uint8Array;
     readonly recipients: readonly RecipientStatus[];
+    readonly remote: readonly RemoteStatus[];
     readonly acceptedAt: number;
     readonly expiresAt: number;
   }
   | {
     readonly kind: "daily";
-    readonly accountId: AccountId;
+    /** Null: a peer's. */
+    readonly accountId: AccountId | null;
+    readonly domain: string | null;
     readonly day: number;
     readonly sentBytes: number;
     readonly guards: number;

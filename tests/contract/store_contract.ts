@@ -11,6 +11,8 @@ import { enqueueContract } from "./store/enqueue.ts";
 import { guardContract } from "./store/guards.ts";
 import { idempotencyContract } from "./store/idempotency.ts";
 import { keyPackageContract } from "./store/key_packages.ts";
+import { originContract } from "./store/origins.ts";
+import { outboxContract } from "./store/outbox.ts";
 import { serverContract } from "./store/server.ts";
 import { type ContractTest, type OpenStore, World } from "./store/world.ts";
 
@@ -29,6 +31,8 @@ export function storeContract(name: string, open: OpenStore): void {
   idempotencyContract(test);
   guardContract(test);
   deliveryContract(test);
+  outboxContract(test);
+  originContract(test);
   blobContract(test);
   serverContract(test);
   countsContract(test);

@@ -19,6 +19,18 @@ import { openStore } from "../../mod/store/open.ts";
 import type { Store } from "../../mod/store/store.ts";
 import { FakeClock } from "./fake_clock.ts";
 
+const ENQUEUE_LIMITS = {
+  queueDepthMax: 100,
+  queueBytesMax: 100_000,
+  senderShare: 1,
+  senderBytesPerDay: 1_000_000,
+  idempotencyMs: 3_600_000,
+  idempotencyCountMax: 100,
+  guardsPerDay: 3,
+  outboxDepthMax: 1000,
+  outboxBytesMax: 10_000_000,
+};
+
 /** Bounds that tests can reach. */
 export const LIMITS: DeliveryLimits = {
   partsMax: 4,
@@ -31,15 +43,8 @@ export const LIMITS: DeliveryLimits = {
   fetchBytesMax: 100_000,
   waitMsMax: 60_000,
   waitersMax: 10,
-  enqueue: {
-    queueDepthMax: 100,
-    queueBytesMax: 100_000,
-    senderShare: 1,
-    senderBytesPerDay: 1_000_000,
-    idempotencyMs: 3_600_000,
-    idempotencyCountMax: 100,
-    guardsPerDay: 3,
-  },
+  enqueue: ENQUEUE_LIMITS,
+  relayed: { ...ENQUEUE_LIMITS, idempotencyMs: 4 * 86_400_000 },
 };
 
 /** `await using world = await DeliveryWorld.open()` */

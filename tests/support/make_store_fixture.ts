@@ -41,6 +41,8 @@ const LIMITS: EnqueueLimits = {
   idempotencyMs: DAY_MS,
   idempotencyCountMax: 1000,
   guardsPerDay: 10,
+  outboxDepthMax: 1000,
+  outboxBytesMax: 10_000_000,
 };
 
 /** Bytes that are always the same for a label. */
@@ -114,6 +116,8 @@ async function send(
       parts: [{ payload: bytesOf(`payload ${label}`, 300), recipients: to.map(deviceOf) }],
       expiresAt: NOW + 30 * DAY_MS,
       commitsTo: [],
+      origin: null,
+      remote: [],
       guard: null,
       limits: LIMITS,
       now: NOW,

@@ -64,6 +64,9 @@ export function findBrokenReference(state: State, holds: (body: BodyRow) => bool
   for (const entry of state.queues.entries.rows()) {
     if (!state.queues.bodies.has(numberKey(entry.bodyId))) return `entry ${entry.seq} has no payload`;
   }
+  for (const { bodyId, domain } of state.queues.outbox.rows()) {
+    if (!state.queues.bodies.has(numberKey(bodyId))) return `message ${bodyId} for ${domain} has no body`;
+  }
   for (const body of state.queues.bodies.rows()) {
     if (!holds(body)) return `the payload at ${body.offset} of segment ${body.segment} is not there`;
   }

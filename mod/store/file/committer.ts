@@ -28,8 +28,8 @@ interface Ran {
 
 /** What is told of the batches that were written. */
 export interface CommitterEvents {
-  /** The devices that got entries. */
-  readonly onCommitted: (devices: readonly DeviceId[]) => void;
+  /** The devices that got entries, and the domains whose outboxes got messages. */
+  readonly onCommitted: (devices: readonly DeviceId[], relaying: readonly string[]) => void;
   /** How many verbs, and how long it took. */
   readonly onBatch: (verbs: number, seconds: number) => void;
 }
@@ -123,10 +123,11 @@ export class Committer {
       return;
     }
     const devices = [...this.#state.enqueuedDevices()];
+    const relaying = [...this.#state.relayingDomains()];
     this.#state.endBatch();
     for (const { settle } of ran) settle();
     this.#events.onBatch(ran.length, (performance.now() - began) / 1000);
-    this.#events.onCommitted(devices);
+    this.#events.onCommitted(devices, relaying);
   }
 
   /** Runs one verb; one that throws changes nothing. */

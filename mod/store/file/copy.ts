@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { concat } from "../../base/bytes.ts";
 import { QpqError } from "../../base/errors.ts";
+import type { OnProgress } from "../admin_store.ts";
 import type { Disk, DiskFile } from "./disk.ts";
 import { decodeHeader, type FileHeader, type FileKind, HEADER_BYTES, keyFits } from "./header.ts";
 import type { OpenedRecord } from "./record.ts";
@@ -152,4 +153,15 @@ function damagedSource(path: string, offset: number): QpqError {
     "storeUnavailable",
     `Cannot read ${path} as it is damaged at offset ${offset}: restore the latest backup`,
   );
+}
+
+/** Bytes done as a share of all there are, rising. */
+export function watchOf(signal: AbortSignal, onProgress: OnProgress) {
+  let [done, total] = [0, 0];
+  const onTotal = (bytes: number) => total = bytes;
+  const onBytes: Watch["onBytes"] = (bytes) => {
+    done += bytes;
+    onProgress(Math.min(1, done / total));
+  };
+  return { signal, onTotal, onBytes };
 }

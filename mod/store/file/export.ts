@@ -3,24 +3,31 @@
  * comes without its ref gets a key that no ref can have; its real ref is among the rows of refs.
  */
 import { copy, fromHex, hex } from "../../base/bytes.ts";
-import type { DeviceId } from "../../base/ids.ts";
+import type { AccountId, DeviceId, EntryId } from "../../base/ids.ts";
 import { QpqError } from "../../base/errors.ts";
 import { type RowOf, type StoreRow } from "../store_rows.ts";
+import { messageIdOf } from "./outbox.ts";
+import { senderKeyOf } from "./queue_index.ts";
 import { lettersOf, statusesOf } from "./queues.ts";
-import type { BodyRow, KeyPackageRow } from "./rows.ts";
+import type { BodyRow, KeyPackageRow, SenderKey } from "./rows.ts";
 import type { State } from "./state.ts";
 import { numberKey, type Table } from "./table.ts";
 
 /** A row; of a payload everything but its bytes, which are still to be read. */
 export type FoundRow =
   | { readonly row: StoreRow; readonly body?: undefined }
-  | { readonly row: Omit<RowOf<"payload">, "bytes">; readonly body: BodyRow };
+  | {
+    readonly row: Omit<RowOf<"payload">, "bytes"> | Omit<RowOf<"outbox">, "bytes">;
+    readonly body: BodyRow;
+  };
 
 const IMPORTED = "imported-";
 
 /** Walks over everything. Nothing may change meanwhile. */
 export function* walkState(state: State): Generator<FoundRow> {
   for (const row of plainRows(state)) yield { row };
+  for (const row of state.queues.peers.rows()) yield { row: { kind: "peer", ...row } };
+  yield* outboxRows(state);
   yield* payloadRows(state);
   for (const row of senderRows(state)) yield { row };
 }
@@ -58,6 +65,17 @@ function* keyPackageRows(state: State): Generator<StoreRow> {
   for (const row of lowNotices.rows()) yield { kind: "lowSupply", ...row };
 }
 
+function* outboxRows(state: State): Generator<FoundRow> {
+  const rows = [...state.queues.outbox.rows()].sort((a, b) => a.bodyId - b.bodyId);
+  for (const { bodyId, domain, recipients } of rows) {
+    const body = state.queues.bodies.get(numberKey(bodyId))!;
+    const { acceptedAt, expiresAt } = body;
+    const sender = { senderAccount: body.senderAccount!, senderDevice: body.senderDevice! };
+    const messageId = messageIdOf(body);
+    yield { row: { kind: "outbox", domain, ...sender, messageId, recipients, acceptedAt, expiresAt }, body };
+  }
+}
+
 function* payloadRows(state: State): Generator<FoundRow> {
   const entries = new Map<number, { deviceId: DeviceId; seq: number }[]>();
   for (const { deviceId, seq, bodyId } of state.queues.entries.rows()) {
@@ -66,8 +84,10 @@ function* payloadRows(state: State): Generator<FoundRow> {
     users.push({ deviceId, seq });
   }
   for (const body of state.queues.bodies.rows()) {
-    const { kind: entryKind, entryId, senderAccount, senderDevice, acceptedAt, expiresAt } = body;
-    const sender = { senderAccount, senderDevice };
+    const { kind: entryKind, entryId, senderAccount, senderDevice, senderDomain, acceptedAt, expiresAt } =
+      body;
+    if (entryKind === "outbox") continue;
+    const sender = { senderAccount, senderDevice, senderDomain };
     const row = { kind: "payload", entryKind, entryId, ...sender, acceptedAt, expiresAt } as const;
     yield { row: { ...row, entries: entries.get(body.bodyId) ?? [] }, body };
   }
@@ -75,14 +95,23 @@ function* payloadRows(state: State): Generator<FoundRow> {
 
 function* senderRows(state: State): Generator<StoreRow> {
   const { messageIds, daily, guards } = state.queues;
-  for (const { recipients, senderDevice, ...row } of messageIds.rows()) {
+  for (const { recipients, senderAccount, senderDevice, ...row } of messageIds.rows()) {
+    const { accountId, domain } = accountOrDomain(senderAccount);
     const known = state.sessions.devices.has(senderDevice);
-    const fields = { senderDevice: known ? senderDevice : null, recipients: statusesOf(recipients) };
-    yield { kind: "messageId", ...row, ...fields };
+    const device = known ? senderDevice as DeviceId : null;
+    const sender = { senderAccount: accountId, senderDomain: domain, senderDevice: device };
+    yield { kind: "messageId", ...row, ...sender, ...statusesOf(recipients) };
   }
-  for (const row of daily.rows()) yield { kind: "daily", ...row };
+  for (const { accountId, ...row } of daily.rows()) {
+    yield { kind: "daily", ...row, ...accountOrDomain(accountId) };
+  }
   for (const row of guards.rows()) yield { kind: "guard", ...row };
   for (const row of state.blobs.references.rows()) yield { kind: "blobReference", ...row };
+}
+
+function accountOrDomain(sender: SenderKey): { accountId: AccountId | null; domain: string | null } {
+  if (sender.startsWith("@")) return { accountId: null, domain: sender.slice(1) };
+  return { accountId: sender as AccountId, domain: null };
 }
 
 /** See AdminStore.importRows. */
@@ -120,17 +149,25 @@ function importRow(state: State, row: StoreRow): void {
       return put(state, state.keyPackages.lowNotices, row);
     case "queue":
       return put(state, state.queues.queues, row);
+    case "peer":
+      return put(state, state.queues.peers, row);
+    case "outbox":
+      return importOutbox(state, row);
     case "payload":
       return importPayload(state, row);
     case "messageId": {
+      const senderAccount = senderKeyOf<SenderKey | null>(row.senderDomain, row.senderAccount)!;
       const fields = {
-        recipients: lettersOf(row.recipients),
-        senderDevice: row.senderDevice ?? "" as DeviceId,
+        recipients: lettersOf(row),
+        senderAccount,
+        senderDevice: row.senderDomain === null ? row.senderDevice ?? "" as DeviceId : senderAccount,
       };
       return put(state, state.queues.messageIds, { ...row, ...fields });
     }
-    case "daily":
-      return put(state, state.queues.daily, row);
+    case "daily": {
+      const accountId = senderKeyOf<SenderKey | null>(row.domain, row.accountId)!;
+      return put(state, state.queues.daily, { ...row, accountId });
+    }
     case "guard":
       return put(state, state.queues.guards, row);
     case "blobReference":
@@ -174,4 +211,19 @@ function importPayload(state: State, row: RowOf<"payload">): void {
   put(state, state.queues.bodies, { ...fields, kind: entryKind, bodyId, ...place });
   state.stagePayload(numberKey(bodyId), bytes);
   for (const entry of entries) state.put(state.queues.entries, { ...entry, bodyId });
+}
+
+function importOutbox(state: State, row: RowOf<"outbox">): void {
+  const { bytes, messageId, domain, recipients } = row;
+  const bodyId = state.queueIndex.newBodyId();
+  const place = { segment: 0, offset: 0, length: bytes.length };
+  const fields = {
+    bodyId,
+    kind: "outbox",
+    entryId: messageId as string as EntryId,
+    senderDomain: null,
+  } as const;
+  put(state, state.queues.bodies, { ...row, ...fields, ...place });
+  state.stagePayload(numberKey(bodyId), bytes);
+  put(state, state.queues.outbox, { bodyId, domain, recipients });
 }

@@ -16,8 +16,8 @@ import { parseStoreKey, type StoreKey } from "../key.ts";
 
 /** Length of a header. */
 export const HEADER_BYTES = 128;
-/** What this version writes; it reads no other. */
-export const FORMAT_VERSION = 1;
+/** What this version writes; it reads all before. 2: peers, outboxes and senders from other servers. */
+export const FORMAT_VERSION = 2;
 
 /** What a file is. */
 export type FileKind = "segment" | "snapshot";
@@ -91,6 +91,11 @@ export function decodeHeader(bytes: Uint8Array): FileHeader | HeaderProblem {
     fileSalt: bytes.slice(40, 72),
     scryptLogN,
   };
+}
+
+/** The format version of a file with this header. */
+export function formatVersionOf(bytes: Uint8Array): number {
+  return new DataView(bytes.buffer, bytes.byteOffset, HEADER_BYTES).getUint16(8);
 }
 
 /** The key that `text` means for a store with this header; null when it cannot be of that kind. */

@@ -62,7 +62,7 @@ function checkRows(state: State): string[] {
   const refer = (there: boolean, what: string) => there || problems.push(what);
   const { accounts, names } = state.accounts;
   const { devices, sessions } = state.sessions;
-  const { queues, entries, bodies } = state.queues;
+  const { queues, entries, bodies, outbox, peers } = state.queues;
   for (const { accountId, userName } of accounts.rows()) {
     refer(names.get(userName)?.accountId === accountId, `account ${accountId} does not have its name`);
   }
@@ -80,6 +80,11 @@ function checkRows(state: State): string[] {
     refer(queue !== undefined && seq < queue.nextSeq, `entry ${seq} of device ${deviceId} is in no queue`);
     refer(bodies.has(numberKey(bodyId)), `entry ${seq} of device ${deviceId} has no payload`);
   }
+  for (const { bodyId, domain } of outbox.rows()) {
+    users.set(bodyId, (users.get(bodyId) ?? 0) + 1);
+    refer(peers.has(domain), `message ${bodyId} in the outbox is for a peer that is not known`);
+    refer(bodies.has(numberKey(bodyId)), `message ${bodyId} in the outbox for ${domain} has no body`);
+  }
   for (const { bodyId } of bodies.rows()) {
     const [kept, counted] = [state.queueIndex.usersOf(bodyId), users.get(bodyId) ?? 0];
     refer(kept === counted && counted > 0, `payload ${bodyId} counts ${kept} entries and has ${counted}`);
@@ -93,9 +98,14 @@ function checkCounts(state: State): string[] {
   for (const { bodyId } of state.queues.entries.rows()) {
     queueBytes += state.queues.bodies.get(numberKey(bodyId))?.length ?? 0;
   }
+  let outboxBytes = 0;
+  for (const { bodyId } of state.queues.outbox.rows()) {
+    outboxBytes += state.queues.bodies.get(numberKey(bodyId))?.length ?? 0;
+  }
   const recount: Record<string, number> = {
     devices: [...state.sessions.devices.rows()].filter((device) => !device.revoked).length,
     queueBytes,
+    outboxBytes,
     keyPackages: [...state.keyPackages.packages.rows()].filter((row) => row.bytes).length,
     blobs: blobs.size,
     blobBytes: [...blobs.values()].reduce((sum, bytes) => sum + bytes, 0),

@@ -9,16 +9,17 @@ import { copy, hex } from "../../base/bytes.ts";
 import { messageOf, QpqError } from "../../base/errors.ts";
 import type { DeviceId } from "../../base/ids.ts";
 import { logger } from "../../base/log.ts";
-import type { AdminStore, OnProgress } from "../admin_store.ts";
+import type { AdminStore } from "../admin_store.ts";
 import { Maintenance } from "../maintenance.ts";
 import { EXPORT_BATCH_BYTES, type StoreRow } from "../store_rows.ts";
 import {
   type AccountStore,
   type BlobStore,
-  type Entry,
   type KeyPackageStore,
   type OpenOptions,
+  type PeerStore,
   type QueueStore,
+  type RelayingListener,
   type ServerStore,
   type SessionStore,
   type Store,
@@ -30,7 +31,7 @@ import * as admin from "./admin.ts";
 import * as blobs from "./blobs.ts";
 import { Committer } from "./committer.ts";
 import { Compaction } from "./compaction.ts";
-import type { Watch } from "./copy.ts";
+import { watchOf } from "./copy.ts";
 import { cannotOpen } from "./cannot_open.ts";
 import { type Disk, realDisk } from "./disk.ts";
 import { type FoundRow, importRows, walkState } from "./export.ts";
@@ -38,6 +39,8 @@ import { FORMAT_VERSION } from "./header.ts";
 import { checkIntegrity } from "./integrity.ts";
 import type { Journal } from "./journal.ts";
 import * as keyPackages from "./keypackages.ts";
+import { deepCopy, tell } from "./copies.ts";
+import * as outbox from "./outbox.ts";
 import * as queues from "./queues.ts";
 import { JOURNAL_FOLDER, openJournal } from "./recovery.ts";
 import { rekeyJournal } from "./rekey.ts";
@@ -84,30 +87,6 @@ export async function openFileStore(
   }
 }
 
-/** A copy of plain data that shares no buffer with it. */
-function deepCopy<Data>(data: Data): Data {
-  if (data instanceof Uint8Array) return copy(data) as Data;
-  if (Array.isArray(data)) return data.map(deepCopy) as Data;
-  if (typeof data !== "object" || data === null) return data;
-  return Object.fromEntries(Object.entries(data).map(([name, value]) => [name, deepCopy(value)])) as Data;
-}
-
-/** Bytes done as a share of all there are, rising. */
-function watchOf(signal: AbortSignal, onProgress: OnProgress) {
-  let [done, total] = [0, 0];
-  const onTotal = (bytes: number) => total = bytes;
-  const onBytes: Watch["onBytes"] = (bytes) => {
-    done += bytes;
-    onProgress(Math.min(1, done / total));
-  };
-  return { signal, onTotal, onBytes };
-}
-
-function toEntry({ seq, body }: queues.FoundEntry, payload: Uint8Array): Entry {
-  const { kind, entryId, senderAccount, senderDevice, acceptedAt, expiresAt } = body;
-  return { seq, kind, entryId, senderAccount, senderDevice, payload, acceptedAt, expiresAt };
-}
-
 /** An open store. */
 export class FileStore implements Store {
   readonly backend = "file";
@@ -120,6 +99,7 @@ export class FileStore implements Store {
   /** The files are being encrypted anew: writes wait, and the state is what is on disk. */
   #rekeying = false;
   readonly #listeners = new Set<(devices: readonly DeviceId[]) => void>();
+  readonly #relayingListeners = new Set<RelayingListener>();
   /** Fetches that are still reading payloads. */
   readonly #fetches = new Set<Promise<unknown>>();
   #closed: Promise<void> | undefined;
@@ -134,7 +114,7 @@ export class FileStore implements Store {
     this.#state = state;
     this.#journal = journal;
     this.#committer = new Committer(state, journal, {
-      onCommitted: (devices) => this.#committed(devices),
+      onCommitted: (devices, relaying) => this.#committed(devices, relaying),
       onBatch,
     });
     this.#compaction = new Compaction({ state, journal, committer: this.#committer, segmentBytes });
@@ -170,16 +150,10 @@ export class FileStore implements Store {
     return Promise.resolve().then(() => verb(this.#state, ...owned));
   }
 
-  #committed(devices: readonly DeviceId[]): void {
+  #committed(devices: readonly DeviceId[], relaying: readonly string[]): void {
     this.#compaction.check();
-    if (devices.length === 0) return;
-    for (const listener of this.#listeners) {
-      try {
-        listener(devices);
-      } catch (error) {
-        log.error("a listener of onEnqueued failed: {error}", { error: messageOf(error) });
-      }
-    }
+    if (devices.length > 0) tell(this.#listeners, devices);
+    if (relaying.length > 0) tell(this.#relayingListeners, relaying);
   }
 
   createAccount: AccountStore["createAccount"] = (account) => this.#run(accounts.createAccount, account);
@@ -247,7 +221,11 @@ export class FileStore implements Store {
       const { entries, more, cursor } = found;
       const payloads = await this.#journal.readPayloads(entries.map(({ body }) => body));
       if (!payloads) continue;
-      return { entries: entries.map((entry, index) => toEntry(entry, payloads[index]!)), more, cursor };
+      return {
+        entries: entries.map((entry, index) => queues.toEntry(entry, payloads[index]!)),
+        more,
+        cursor,
+      };
     }
     return null;
   }
@@ -260,14 +238,45 @@ export class FileStore implements Store {
   ack: QueueStore["ack"] = (deviceId, through) => this.#run(queues.ack, deviceId, through);
   cursor: QueueStore["cursor"] = (deviceId) => this.#look(queues.cursorOf, deviceId);
   expireEntries: QueueStore["expireEntries"] = (now, limit) => this.#run(queues.expireEntries, now, limit);
-  expireMessageIds: QueueStore["expireMessageIds"] = (before, limit) =>
-    this.#run(queues.expireMessageIds, before, limit);
+  expireMessageIds: QueueStore["expireMessageIds"] = (before, limit, options) =>
+    this.#run(queues.expireMessageIds, { before, remoteBefore: options?.remoteBefore ?? before }, limit);
   expireGuards: QueueStore["expireGuards"] = (before, limit) => this.#run(queues.expireGuards, before, limit);
 
   onEnqueued: QueueStore["onEnqueued"] = (listener) => {
     const own = (devices: readonly DeviceId[]) => listener(devices, () => null);
     this.#listeners.add(own);
     return () => void this.#listeners.delete(own);
+  };
+
+  outboxes: PeerStore["outboxes"] = () => this.#look(outbox.outboxes);
+  settleOutbox: PeerStore["settleOutbox"] = (settle) => this.#run(outbox.settleOutbox, settle);
+  setPeerBlocked: PeerStore["setPeerBlocked"] = (domain, blocked, now) =>
+    this.#run(outbox.setPeerBlocked, { domain, blocked }, now);
+  blockedPeers: PeerStore["blockedPeers"] = () => this.#look(outbox.blockedPeers);
+
+  outboxAfter: PeerStore["outboxAfter"] = async (after) => {
+    const answer = this.#readOutbox(after);
+    this.#fetches.add(answer);
+    try {
+      return await answer;
+    } finally {
+      this.#fetches.delete(answer);
+    }
+  };
+
+  /** As {@link FileStore.#readFound}. */
+  async #readOutbox(after: Parameters<PeerStore["outboxAfter"]>[0]): ReturnType<PeerStore["outboxAfter"]> {
+    while (true) {
+      const found = await this.#look(outbox.findOutboxEntries, after);
+      const bodies = await this.#journal.readPayloads(found.map(({ body }) => body));
+      if (bodies) return found.map((entry, index) => outbox.toOutboxEntry(entry, bodies[index]!));
+    }
+  }
+
+  onRelaying: PeerStore["onRelaying"] = (listener) => {
+    const own: RelayingListener = (domains) => listener(domains);
+    this.#relayingListeners.add(own);
+    return () => void this.#relayingListeners.delete(own);
   };
 
   putBlobReference: BlobStore["putBlobReference"] = (reference) =>

@@ -1,7 +1,17 @@
 /** Tables of the delivery queues, and the indexes over them: entries in order, who holds how much, payload users. */
-import type { AccountId, DeviceId } from "../../base/ids.ts";
+import type { DeviceId } from "../../base/ids.ts";
 import { RECORD_EXTRA_BYTES } from "./record.ts";
-import type { BodyRow, DailyRow, EntryRow, GuardRow, MessageIdRow, QueueRow } from "./rows.ts";
+import type {
+  BodyRow,
+  DailyRow,
+  EntryRow,
+  GuardRow,
+  MessageIdRow,
+  OutboxRow,
+  PeerRow,
+  QueueRow,
+  SenderKey,
+} from "./rows.ts";
 import { numberKey, Table } from "./table.ts";
 
 /** The tables of the delivery queues. */
@@ -30,6 +40,7 @@ export function queueTables() {
         segment: "number",
         offset: "number",
         length: "number",
+        senderDomain: "text?",
       },
     }),
     entries: new Table<EntryRow>(42, {
@@ -56,6 +67,14 @@ export function queueTables() {
       key: (row) => row.groupId,
       columns: { groupId: "text", epoch: "number", tokenSha256: "bytes", usedAt: "number" },
     }),
+    peers: new Table<PeerRow>(46, {
+      key: (row) => row.domain,
+      columns: { domain: "text", blockedAt: "number?" },
+    }),
+    outbox: new Table<OutboxRow>(47, {
+      key: (row) => numberKey(row.bodyId),
+      columns: { bodyId: "number", domain: "text", recipients: "number" },
+    }),
   };
 }
 
@@ -75,7 +94,7 @@ export class EntryList {
   /** Rows before this one are gone. */
   #head = 0;
   load: Load = EMPTY;
-  readonly bySender = new Map<AccountId, Load>();
+  readonly bySender = new Map<SenderKey, Load>();
 
   get length(): number {
     return this.#rows.length - this.#head;
@@ -123,11 +142,14 @@ export class QueueIndex {
   readonly #tables: QueueTables;
   readonly #lists = new Map<DeviceId, EntryList>();
   readonly #users = new Map<number, number>();
-  readonly #messageIds = new Map<DeviceId, Set<string>>();
+  readonly #messageIds = new Map<DeviceId | SenderKey, Set<string>>();
+  readonly #outboxes = new Map<string, { load: Load; ids: Set<number> }>();
   readonly #segmentBytes = new Map<number, number>();
   #bodyIdNext = 1;
   /** Payload bytes in all queues: a payload counts once for each entry. */
   queueBytes = 0;
+  /** Bytes of the bodies in all outboxes. */
+  outboxBytes = 0;
 
   constructor(tables: QueueTables) {
     this.#tables = tables;
@@ -140,6 +162,10 @@ export class QueueIndex {
     tables.entries.onChange = (before, after) => {
       if (before) this.#account(before, -1);
       if (after) this.#account(after, 1);
+    };
+    tables.outbox.onChange = (before, after) => {
+      if (before) this.#accountOutbox(before, -1);
+      if (after) this.#accountOutbox(after, 1);
     };
     tables.messageIds.onChange = (before, after) => {
       if (before) this.#dropMessageId(before);
@@ -162,13 +188,41 @@ export class QueueIndex {
   }
 
   /** What a sender holds in the list. */
-  heldBy(list: EntryList, sender: AccountId): Load {
+  heldBy(list: EntryList, sender: SenderKey): Load {
     return list.bySender.get(sender) ?? EMPTY;
   }
 
-  /** Keys of the device's remembered message ids, oldest first. */
-  messageIdsOf(deviceId: DeviceId): ReadonlySet<string> {
-    return this.#messageIds.get(deviceId) ?? new Set();
+  /** What waits for a domain. */
+  outboxLoad(domain: string): Load {
+    return this.#outboxes.get(domain)?.load ?? EMPTY;
+  }
+
+  /** Domains for which something waits. */
+  outboxDomains(): string[] {
+    return [...this.#outboxes.keys()].sort();
+  }
+
+  /** Ids of what waits for a domain, in order of acceptance. */
+  outboxIds(domain: string): number[] {
+    // Undoing a batch puts rows back at the end.
+    return [...this.#outboxes.get(domain)?.ids ?? []].sort((a, b) => a - b);
+  }
+
+  #accountOutbox({ bodyId, domain }: OutboxRow, sign: 1 | -1): void {
+    const { length } = this.#tables.bodies.get(numberKey(bodyId))!;
+    const outbox = this.#outboxes.get(domain) ?? { load: EMPTY, ids: new Set() };
+    this.#outboxes.set(domain, outbox);
+    if (sign === 1) outbox.ids.add(bodyId);
+    else outbox.ids.delete(bodyId);
+    outbox.load = { entries: outbox.load.entries + sign, bytes: outbox.load.bytes + sign * length };
+    if (outbox.ids.size === 0) this.#outboxes.delete(domain);
+    this.outboxBytes += sign * length;
+    this.#count(bodyId, sign);
+  }
+
+  /** Keys of the device's (or domain's) remembered message ids, oldest first. */
+  messageIdsOf(sender: DeviceId | SenderKey): ReadonlySet<string> {
+    return this.#messageIds.get(sender) ?? new Set();
   }
 
   /** Bytes of payloads, with their records, that live in a segment of the journal; 0: none. */
@@ -199,11 +253,12 @@ export class QueueIndex {
     const bytes = sign * body.length;
     this.queueBytes += bytes;
     list.load = { entries: list.load.entries + sign, bytes: list.load.bytes + bytes };
-    if (body.senderAccount === null) return;
-    const held = this.heldBy(list, body.senderAccount);
+    const sender = senderKeyOf(body.senderDomain, body.senderAccount);
+    if (sender === null) return;
+    const held = this.heldBy(list, sender);
     const holds = { entries: held.entries + sign, bytes: held.bytes + bytes };
-    if (holds.entries === 0) list.bySender.delete(body.senderAccount);
-    else list.bySender.set(body.senderAccount, holds);
+    if (holds.entries === 0) list.bySender.delete(sender);
+    else list.bySender.set(sender, holds);
   }
 
   #count(bodyId: number, sign: 1 | -1): void {
@@ -222,4 +277,12 @@ export class QueueIndex {
     keys?.delete(this.#tables.messageIds.keyOf(row));
     if (keys?.size === 0) this.#messageIds.delete(row.senderDevice);
   }
+}
+
+/** For whom something is counted; null: nobody. */
+export function senderKeyOf<Account extends SenderKey | null>(
+  domain: string | null,
+  account: Account,
+): Account | SenderKey {
+  return domain === null ? account : `@${domain}`;
 }

@@ -5,12 +5,16 @@ import type {
   Accepted,
   CommitGuard,
   Cursor,
+  Entry,
   NewMessage,
   QueueStore,
   RecipientStatus,
+  RemoteStatus,
   ServerNotice,
 } from "../store.ts";
-import type { BodyRow, DailyRow, EntryRow, QueueRow } from "./rows.ts";
+import { addToOutboxes, notePeer } from "./outbox.ts";
+import { senderKeyOf } from "./queue_index.ts";
+import type { BodyRow, DailyRow, EntryRow, QueueRow, SenderKey } from "./rows.ts";
 import { activeDevice } from "./sessions.ts";
 import type { State } from "./state.ts";
 import { numberKey } from "./table.ts";
@@ -27,49 +31,65 @@ const STATUS_OF = new Map(
   (Object.keys(STATUS_LETTERS) as RecipientStatus[]).map((status) => [STATUS_LETTERS[status], status]),
 );
 
+/** The same of remote messages, which follow the recipients. */
+const REMOTE_LETTERS: Record<RemoteStatus, string> = { relaying: "R", queueFull: "F" };
+const REMOTE_STATUS_OF = new Map<string, RemoteStatus>([["R", "relaying"], ["F", "queueFull"]]);
+
+type Statuses = Pick<Accepted, "recipients" | "remote">;
+
 /** The statuses as a row keeps them. */
-export function lettersOf(statuses: readonly RecipientStatus[]): string {
-  return statuses.map((status) => STATUS_LETTERS[status]).join("");
+export function lettersOf({ recipients, remote }: Statuses): string {
+  const letters = recipients.map((status) => STATUS_LETTERS[status]);
+  return letters.join("") + remote.map((status) => REMOTE_LETTERS[status]).join("");
 }
 
 /** The statuses that a row keeps. */
-export function statusesOf(letters: string): RecipientStatus[] {
-  return [...letters].map((letter) => STATUS_OF.get(letter)!);
+export function statusesOf(letters: string): Statuses {
+  return {
+    recipients: [...letters].flatMap((letter) => STATUS_OF.get(letter) ?? []),
+    remote: [...letters].flatMap((letter) => REMOTE_STATUS_OF.get(letter) ?? []),
+  };
 }
 
 type EnqueueResult = Awaited<ReturnType<QueueStore["enqueue"]>>;
 
 /** See {@link QueueStore.enqueue}. */
 export function enqueue(state: State, message: NewMessage): EnqueueResult {
-  const own = activeDevice(state, message.senderDevice);
+  const own = message.origin === null && activeDevice(state, message.senderDevice);
   // Deleted or revoked while its last request was on the way: nothing may be sent any more.
-  if (own?.accountId !== message.senderAccount) return quotaExceeded(message);
+  if (own !== false && own?.accountId !== message.senderAccount) return quotaExceeded(message);
   return replay(state, message) ?? checkGuard(state, message) ?? checkQuota(state, message) ??
     accept(state, message);
 }
 
+/** For whom the message is counted. */
+function senderOf(message: NewMessage): SenderKey {
+  return senderKeyOf(message.origin, message.senderAccount);
+}
+
 /** The first result of a message id that is remembered. */
 function replay(state: State, message: NewMessage): EnqueueResult | undefined {
-  const row = state.queues.messageIds.get(message.senderAccount + message.messageId);
+  const row = state.queues.messageIds.get(senderOf(message) + message.messageId);
   if (!row || row.acceptedAt + message.limits.idempotencyMs <= message.now) return undefined;
   if (!equal(row.requestSha256, message.requestSha256)) return { status: "idConflict" };
   return {
     status: "accepted",
     replayed: true,
-    recipients: statusesOf(row.recipients),
+    ...statusesOf(row.recipients),
     acceptedAt: row.acceptedAt,
     expiresAt: row.expiresAt,
   };
 }
 
-function checkGuard(state: State, { commitsTo, guard, ...message }: NewMessage): EnqueueResult | undefined {
+function checkGuard(state: State, message: NewMessage): EnqueueResult | undefined {
+  const { commitsTo, guard } = message;
   const { guards } = state.queues;
   const unguarded = commitsTo.some((groupId) => guards.has(groupId) && guard?.groupId !== groupId);
   if (unguarded) return { status: "guardRequired" };
   if (!guard) return undefined;
   const row = guards.get(guard.groupId);
   if (!row) {
-    const begun = dailyOf(state, message.senderAccount, message.now).guards;
+    const begun = dailyOf(state, senderOf(message), message.now).guards;
     return begun >= message.limits.guardsPerDay ? { status: "guardLimit" } : undefined;
   }
   const passes = row.epoch === guard.epoch && equal(row.tokenSha256, guard.tokenSha256);
@@ -77,7 +97,7 @@ function checkGuard(state: State, { commitsTo, guard, ...message }: NewMessage):
 }
 
 function checkQuota(state: State, message: NewMessage): EnqueueResult | undefined {
-  const sent = dailyOf(state, message.senderAccount, message.now).sentBytes;
+  const sent = dailyOf(state, senderOf(message), message.now).sentBytes;
   if (sent + logicalBytes(message) <= message.limits.senderBytesPerDay) return undefined;
   return quotaExceeded(message);
 }
@@ -88,11 +108,12 @@ function quotaExceeded(message: NewMessage): EnqueueResult {
 
 /** Bytes × recipients. */
 function logicalBytes(message: NewMessage): number {
-  return message.parts.reduce((sum, part) => sum + part.payload.length * part.recipients.length, 0);
+  const remote = message.remote.reduce((sum, { body, recipients }) => sum + body.length * recipients, 0);
+  return message.parts.reduce((sum, part) => sum + part.payload.length * part.recipients.length, remote);
 }
 
-/** The account's sums of the day of `now`. */
-function dailyOf(state: State, accountId: AccountId, now: number): DailyRow {
+/** The sender's sums of the day of `now`. */
+function dailyOf(state: State, accountId: SenderKey, now: number): DailyRow {
   const day = Math.floor(now / DAY_MS);
   const row = state.queues.daily.get(accountId);
   return row?.day === day ? row : { accountId, day, sentBytes: 0, guards: 0 };
@@ -100,7 +121,8 @@ function dailyOf(state: State, accountId: AccountId, now: number): DailyRow {
 
 function accept(state: State, message: NewMessage): Accepted {
   const { senderAccount, limits, now } = message;
-  const daily = dailyOf(state, senderAccount, now);
+  if (message.origin !== null) notePeer(state, message.origin);
+  const daily = dailyOf(state, senderOf(message), now);
   const begins = message.guard !== null && !state.queues.guards.has(message.guard.groupId);
   state.put(state.queues.daily, {
     ...daily,
@@ -115,6 +137,7 @@ function accept(state: State, message: NewMessage): Accepted {
       entryId: message.entryId,
       senderAccount,
       senderDevice: message.senderDevice,
+      senderDomain: message.origin,
       acceptedAt: now,
       expiresAt: message.expiresAt,
       length: payload.length,
@@ -129,8 +152,9 @@ function accept(state: State, message: NewMessage): Accepted {
     if (state.queueIndex.usersOf(body.bodyId) > 0) state.stagePayload(numberKey(body.bodyId), payload);
     else state.remove(state.queues.bodies, numberKey(body.bodyId));
   }
-  remember(state, message, recipients);
-  return { status: "accepted", replayed: false, recipients, acceptedAt: now, expiresAt: message.expiresAt };
+  const statuses = { recipients, remote: addToOutboxes(state, message) };
+  remember(state, message, statuses);
+  return { status: "accepted", replayed: false, ...statuses, acceptedAt: now, expiresAt: message.expiresAt };
 }
 
 function moveGuard(state: State, guard: CommitGuard, now: number): void {
@@ -142,10 +166,12 @@ function moveGuard(state: State, guard: CommitGuard, now: number): void {
   });
 }
 
-/** Remembers the result, and forgets the device's oldest ones beyond its count. */
-function remember(state: State, message: NewMessage, recipients: readonly RecipientStatus[]): void {
+/** Remembers the result, and forgets the sender's oldest ones beyond its count. */
+function remember(state: State, message: NewMessage, statuses: Statuses): void {
   const { messageIds } = state.queues;
-  const { senderAccount, messageId, senderDevice, limits } = message;
+  const { origin, messageId, limits } = message;
+  const senderAccount = senderOf(message);
+  const senderDevice = senderKeyOf(origin, message.senderDevice as string as SenderKey);
   // A forgotten id that is used again counts as new, so it must not keep its old place.
   state.remove(messageIds, senderAccount + messageId);
   state.put(messageIds, {
@@ -153,7 +179,7 @@ function remember(state: State, message: NewMessage, recipients: readonly Recipi
     messageId,
     senderDevice,
     requestSha256: message.requestSha256,
-    recipients: lettersOf(recipients),
+    recipients: lettersOf(statuses),
     acceptedAt: message.now,
     expiresAt: message.expiresAt,
   });
@@ -164,7 +190,8 @@ function remember(state: State, message: NewMessage, recipients: readonly Recipi
   }
 }
 
-function newBody(state: State, fields: Omit<BodyRow, "bodyId" | "segment" | "offset">): BodyRow {
+/** A row for a new body, whose bytes are to be staged. */
+export function newBody(state: State, fields: Omit<BodyRow, "bodyId" | "segment" | "offset">): BodyRow {
   const body = { bodyId: state.queueIndex.newBodyId(), ...fields, segment: 0, offset: 0 };
   state.put(state.queues.bodies, body);
   return body;
@@ -178,9 +205,9 @@ function deliver(
   const device = activeDevice(state, deviceId);
   const queue = state.queues.queues.get(deviceId);
   if (!device || !queue) return "unknownDevice";
-  const sender = body.senderAccount!;
-  if (state.accountIndex.blockedBy(device.accountId).has(sender)) return "blocked";
+  if (state.accountIndex.blockedBy(device.accountId).has(body.senderAccount!)) return "blocked";
   const list = state.queueIndex.list(deviceId);
+  const sender = senderKeyOf<SenderKey>(body.senderDomain, body.senderAccount!);
   const held = state.queueIndex.heldBy(list, sender);
   const share = device.accountId === sender ? 1 : limits.senderShare;
   const full = state.queues.entries.size >= state.limits.queueEntriesMax ||
@@ -215,6 +242,7 @@ export function enqueueNotice(state: State, deviceId: DeviceId, notice: ServerNo
     entryId: notice.entryId,
     senderAccount: null,
     senderDevice: null,
+    senderDomain: null,
     acceptedAt: now,
     expiresAt: notice.expiresAt,
     length: notice.payload.length,
@@ -227,6 +255,14 @@ export function enqueueNotice(state: State, deviceId: DeviceId, notice: ServerNo
 export interface FoundEntry {
   readonly seq: number;
   readonly body: BodyRow;
+}
+
+/** The entry with its payload. */
+export function toEntry({ seq, body }: FoundEntry, payload: Uint8Array): Entry {
+  const { entryId, senderAccount, senderDevice, senderDomain, acceptedAt, expiresAt } = body;
+  const kind = body.kind === "notice" ? "notice" : "message";
+  const sender = { senderAccount, senderDevice, senderDomain };
+  return { seq, kind, entryId, ...sender, payload, acceptedAt, expiresAt };
 }
 
 /** Finds what {@link QueueStore.fetchAfter} answers; the payloads are read afterwards. */
@@ -310,14 +346,19 @@ export function purgeQueue(state: State, deviceId: DeviceId): number | null {
 }
 
 /** See {@link QueueStore.expireMessageIds}. */
-export function expireMessageIds(state: State, before: number, limit: number): number {
+export function expireMessageIds(
+  state: State,
+  { before, remoteBefore }: { before: number; remoteBefore: number },
+  limit: number,
+): number {
   const keys: string[] = [];
   for (const row of state.queues.messageIds.rows()) {
     if (keys.length >= limit) break;
-    if (row.acceptedAt < before) keys.push(row.senderAccount + row.messageId);
+    const remote = row.senderAccount.startsWith("@");
+    if (row.acceptedAt < (remote ? remoteBefore : before)) keys.push(row.senderAccount + row.messageId);
   }
   for (const key of keys) state.remove(state.queues.messageIds, key);
-  const sums: AccountId[] = [];
+  const sums: SenderKey[] = [];
   const dayBefore = Math.floor(before / DAY_MS);
   for (const row of state.queues.daily.rows()) {
     if (keys.length + sums.length >= limit) break;

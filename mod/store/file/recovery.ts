@@ -9,7 +9,7 @@ import { logger } from "../../base/log.ts";
 import { type OpenOptions, StoreOpenError } from "../store.ts";
 import { findBrokenReference, loadChanges, loadRow } from "./batch.ts";
 import type { Disk, DiskFile } from "./disk.ts";
-import { decodeHeader, type FileHeader } from "./header.ts";
+import { decodeHeader, type FileHeader, FORMAT_VERSION, formatVersionOf } from "./header.ts";
 import { Journal } from "./journal.ts";
 import {
   damaged,
@@ -134,7 +134,7 @@ async function replay(
   state.loaded();
   const file = await files.disk.open(segment.path, "write");
   await settle(file, files, { path: segment.path, cut });
-  const journal = {
+  const journalStart = {
     segments: opening.segments,
     file,
     nextBatch: expected,
@@ -142,7 +142,10 @@ async function replay(
     snapshotBytes,
     snapshotNumber: snapshotBytes === 0 ? 0 : start.segment,
   };
-  return { state, journal: new Journal(files, journal) };
+  const journal = new Journal(files, journalStart);
+  // An older version must not take what this one writes for damage: it refuses a file of a newer version.
+  if (formatVersionOf(opening.headers.get(segment.path)!) < FORMAT_VERSION) await journal.rotate();
+  return { state, journal };
 }
 
 /**

@@ -13,6 +13,12 @@ import type {
 } from "../../base/ids.ts";
 import type { EntryKind } from "../store.ts";
 
+/**
+ * Who sends, where something is counted for a sender: an account, or `@` and the domain of a server that brings
+ * messages of its users.
+ */
+export type SenderKey = AccountId | `@${string}`;
+
 /** A number or text of the store itself. */
 export interface MetaRow {
   readonly name: string;
@@ -112,7 +118,8 @@ export interface QueueRow {
 /** A payload, its origin, and where its bytes are; segment 0: not written yet. Goes with its last entry. */
 export interface BodyRow {
   readonly bodyId: number;
-  readonly kind: EntryKind;
+  /** A body in an outbox has the message id as its entry id. */
+  readonly kind: EntryKind | "outbox";
   readonly entryId: EntryId;
   readonly senderAccount: AccountId | null;
   readonly senderDevice: DeviceId | null;
@@ -121,6 +128,7 @@ export interface BodyRow {
   readonly segment: number;
   readonly offset: number;
   readonly length: number;
+  readonly senderDomain: string | null;
 }
 
 /** A body in a queue. */
@@ -132,19 +140,20 @@ export interface EntryRow {
 
 /** The result of an accepted message, for its retries. */
 export interface MessageIdRow {
-  readonly senderAccount: AccountId;
+  readonly senderAccount: SenderKey;
   readonly messageId: MessageId;
-  readonly senderDevice: DeviceId;
+  /** The sender again, when it is a domain. */
+  readonly senderDevice: DeviceId | SenderKey;
   readonly requestSha256: Uint8Array;
-  /** One letter for each recipient. */
+  /** One letter for each recipient and remote message. */
   readonly recipients: string;
   readonly acceptedAt: number;
   readonly expiresAt: number;
 }
 
-/** What an account has sent and begun in one UTC day. */
+/** What an account or another server has sent and begun in one UTC day. */
 export interface DailyRow {
-  readonly accountId: AccountId;
+  readonly accountId: SenderKey;
   readonly day: number;
   readonly sentBytes: number;
   readonly guards: number;
@@ -164,4 +173,17 @@ export interface BlobRow {
   readonly owner: AccountId;
   readonly bytes: number;
   readonly expiresAt: number;
+}
+
+/** Another server. */
+export interface PeerRow {
+  readonly domain: string;
+  readonly blockedAt: number | null;
+}
+
+/** A body in the outbox for a domain; its number is the id of the outbox entry. */
+export interface OutboxRow {
+  readonly bodyId: number;
+  readonly domain: string;
+  readonly recipients: number;
 }

@@ -45,5 +45,7 @@ export function countAll(state: State): StoreCounts {
     keyPackages: state.keyPackageIndex.packageCount,
     blobs: state.blobIndex.blobCount,
     blobBytes: state.blobIndex.blobBytes,
+    outboxEntries: state.queues.outbox.size,
+    outboxBytes: state.queueIndex.outboxBytes,
   };
 }

@@ -9,7 +9,7 @@ import { AccountIndex, accountTables } from "./accounts.ts";
 import { BlobIndex, blobTables } from "./blobs.ts";
 import { KeyPackageIndex, keyPackageTables } from "./keypackages.ts";
 import { QueueIndex, queueTables } from "./queue_index.ts";
-import type { EntryRow, MetaRow, SetupRow } from "./rows.ts";
+import type { EntryRow, MetaRow, OutboxRow, SetupRow } from "./rows.ts";
 import { SessionIndex, sessionTables } from "./sessions.ts";
 import { type AnyTable, numberKey, Table } from "./table.ts";
 
@@ -139,6 +139,17 @@ export class State {
       if (entry) devices.add(entry.deviceId);
     }
     return devices;
+  }
+
+  /** Domains whose outboxes got messages in this batch. */
+  relayingDomains(): Set<string> {
+    const domains = new Set<string>();
+    for (const { table, key, before } of this.#changes) {
+      if (table !== this.queues.outbox || before !== undefined) continue;
+      const row: OutboxRow | undefined = this.queues.outbox.get(key);
+      if (row) domains.add(row.domain);
+    }
+    return domains;
   }
 
   /** Builds the indexes after every row was loaded. */

@@ -15,7 +15,7 @@ type PlainColumnOf<Field> = Field extends number ? "number"
   : Field extends Uint8Array ? "bytes"
   : never;
 
-/** The fields of a row in the order in which they are written; append only. */
+/** The fields of a row in the order in which they are written; append only, and what is appended admits null. */
 export type Columns<Row> = { readonly [Name in keyof Row]-?: ColumnOf<Row[Name]> };
 
 /** The part of a table that does not depend on its row type: what the journal and the snapshots handle. */
@@ -124,12 +124,13 @@ export class Table<Row extends object> implements AnyTable {
   }
 
   #decode(fields: Value): Row {
-    if (!Array.isArray(fields) || fields.length !== this.#columns.length) {
-      throw new ValueError(`Row of table ${this.id} does not have ${this.#columns.length} fields`);
+    if (!Array.isArray(fields) || fields.length > this.#columns.length) {
+      throw new ValueError(`Row of table ${this.id} has more than ${this.#columns.length} fields`);
     }
     const row: Record<string, Value> = {};
     this.#columns.forEach(([name, column], index) => {
-      const field = fields[index] as Value;
+      // Missing in rows of a version that did not have the column.
+      const field = (index < fields.length ? fields[index] : null) as Value;
       if (!fits(field, column)) throw new ValueError(`Field ${name} of table ${this.id} is not ${column}`);
       row[name] = field;
     });

@@ -24,6 +24,14 @@ export interface BatchResult {
   readonly outcomes: readonly Outcome[];
   /** What got entries: one for each transaction that it took. */
   readonly enqueued: readonly Touched[];
+  /** Domains whose outboxes got messages. */
+  readonly relaying: readonly string[];
+}
+
+/** What transactions have put where. */
+interface Told {
+  readonly enqueued: Touched[];
+  readonly relaying: string[];
 }
 
 /** The worker's only user of the database. */
@@ -68,30 +76,30 @@ export class BatchRunner {
   /** Runs all calls; what they wrote is on disk when this returns. */
   run(calls: readonly Call[], messages: ArrayBuffer): BatchResult {
     if (calls.every((call) => readVerbs.has(call.verb))) return this.#runOneByOne(calls, messages);
-    const enqueued: Touched[] = [];
+    const told: Told = { enqueued: [], relaying: [] };
     try {
-      const outcomes = this.#transaction(enqueued, () => calls.map((call) => this.#call(call, messages)));
-      return { outcomes, enqueued };
+      const outcomes = this.#transaction(told, () => calls.map((call) => this.#call(call, messages)));
+      return { outcomes, ...told };
     } catch (error) {
       if (calls.length > 1) return this.#runOneByOne(calls, messages);
-      return { outcomes: [{ failure: failureOf(error, this.#path) }], enqueued: [] };
+      return { outcomes: [{ failure: failureOf(error, this.#path) }], enqueued: [], relaying: [] };
     }
   }
 
   #runOneByOne(calls: readonly Call[], messages: ArrayBuffer): BatchResult {
-    const enqueued: Touched[] = [];
+    const told: Told = { enqueued: [], relaying: [] };
     const outcomes = calls.map((call): Outcome => {
       try {
         if (readVerbs.has(call.verb)) return this.#read(() => this.#call(call, messages));
-        return this.#transaction(enqueued, () => this.#call(call, messages));
+        return this.#transaction(told, () => this.#call(call, messages));
       } catch (error) {
         return { failure: failureOf(error, this.#path) };
       }
     });
-    return { outcomes, enqueued };
+    return { outcomes, ...told };
   }
 
-  #transaction<Result>(enqueued: Touched[], run: () => Result): Result {
+  #transaction<Result>(told: Told, run: () => Result): Result {
     const connection = this.#connected();
     const { ledger, sweepWhenDue } = this.#set;
     try {
@@ -101,7 +109,8 @@ export class BatchRunner {
       ledger.flush();
       connection.commit();
       const touched = ledger.touched.take();
-      if (touched.devices.length > 0) enqueued.push(touched);
+      if (touched.devices.length > 0) told.enqueued.push(touched);
+      told.relaying.push(...ledger.peers.takeRelaying());
       ledger.trim();
       return result;
     } catch (error) {
@@ -130,7 +139,8 @@ export class BatchRunner {
     }
     const result = verbs.enqueue(readMessage(messages, args as number));
     const plain = result.status === "accepted" && !result.replayed &&
-      result.recipients.every((status) => status === "ok");
+      result.recipients.every((status) => status === "ok") &&
+      result.remote.every((status) => status === "relaying");
     return plain ? {} : { value: result };
   }
 

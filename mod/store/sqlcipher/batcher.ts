@@ -5,7 +5,7 @@
 import { assert } from "../../base/assert.ts";
 import { QpqError } from "../../base/errors.ts";
 import type { DeviceId } from "../../base/ids.ts";
-import type { EnqueuedListener, NewMessage } from "../store.ts";
+import type { EnqueuedListener, NewMessage, RelayingListener } from "../store.ts";
 import { FreshMessages } from "./fresh_messages.ts";
 import { MessageWriter } from "./message_codec.ts";
 import { READ_VERBS, type VerbName } from "./verb_names.ts";
@@ -39,6 +39,7 @@ interface Batch {
 export class Batcher {
   readonly #send: (request: Request, transfer: ArrayBuffer[]) => void;
   readonly #onEnqueued: EnqueuedListener;
+  readonly #onRelaying: RelayingListener;
   readonly #onBatch: (verbs: number, seconds: number) => void;
   readonly #queue: Batch[] = [];
   /** Batches with calls that may write, while these are held back. */
@@ -54,11 +55,13 @@ export class Batcher {
     send: (request: Request, transfer: ArrayBuffer[]) => void,
     events: {
       onEnqueued: EnqueuedListener;
+      onRelaying: RelayingListener;
       onBatch?: ((verbs: number, seconds: number) => void) | undefined;
     },
   ) {
     this.#send = send;
     this.#onEnqueued = events.onEnqueued;
+    this.#onRelaying = events.onRelaying;
     this.#onBatch = events.onBatch ?? (() => {});
   }
 
@@ -122,6 +125,7 @@ export class Batcher {
     for (const [index, waiting] of batch.waiting.entries()) settleOne(waiting, done.outcomes[index]!);
     for (const resolve of batch.whenSettled) resolve();
     this.#tellEnqueued(batch, done);
+    if (done.relaying.length > 0) this.#onRelaying(done.relaying);
   }
 
   #tellEnqueued({ waiting }: Batch, { outcomes, enqueued }: Done): void {
@@ -182,10 +186,11 @@ function settleOne({ resolve, reject, message }: Waiting, outcome: Outcome): voi
   assert(message && isPlain(outcome), "Only an enqueue has a plain answer");
   const recipients = message.parts.flatMap((part) => part.recipients.map(() => "ok"));
   const { now: acceptedAt, expiresAt } = message;
-  resolve({ status: "accepted", replayed: false, recipients, acceptedAt, expiresAt });
+  const remote = message.remote.map(() => "relaying");
+  resolve({ status: "accepted", replayed: false, recipients, remote, acceptedAt, expiresAt });
 }
 
-/** Accepted anew, with every recipient ok. */
+/** Accepted anew, with every recipient ok and every remote message in its outbox. */
 function isPlain(outcome: Outcome): boolean {
   return !("value" in outcome) && !("failure" in outcome);
 }

@@ -49,6 +49,8 @@ const COUNTERS: readonly { counter: string; sql: string }[] = [
   { counter: "queue_bytes", sql: "SELECT ifnull(sum(size), 0) FROM entries" },
   { counter: "key_packages", sql: "SELECT count(*) FROM key_packages" },
   { counter: "blobs", sql: "SELECT count(*) FROM blobs" },
+  { counter: "outbox_entries", sql: "SELECT count(*) FROM outbox" },
+  { counter: "outbox_bytes", sql: "SELECT ifnull(sum(length(body)), 0) FROM outbox" },
   { counter: "blob_bytes", sql: "SELECT ifnull(sum(bytes), 0) FROM blobs" },
 ];
 
@@ -124,6 +126,20 @@ const RULES: readonly { what: string; sql: string }[] = [
     what: "owners whose sum of blob bytes is wrong",
     sql: `SELECT r.owner FROM blob_refs r JOIN blobs b ON b.hash = r.hash GROUP BY r.owner
       HAVING sum(b.bytes) <> ifnull((SELECT o.bytes FROM blob_owners o WHERE o.owner = r.owner), 0)`,
+  },
+  {
+    what: "peers whose sums are not those of their outbox",
+    sql: `SELECT p.id FROM peers p
+      LEFT JOIN (SELECT peer, count(*) AS depth, sum(length(body)) AS bytes FROM outbox GROUP BY peer) o ON o.peer = p.id
+      WHERE p.depth <> ifnull(o.depth, 0) OR p.bytes <> ifnull(o.bytes, 0)`,
+  },
+  {
+    what: "messages in an outbox without a peer or of a wrong size",
+    sql: "SELECT id FROM outbox WHERE peer NOT IN (SELECT id FROM peers) OR size <> length(body)",
+  },
+  {
+    what: "entries from a peer that is not known",
+    sql: "SELECT seq FROM entries WHERE sender < 0 AND -sender NOT IN (SELECT id FROM peers)",
   },
   {
     what: "OPAQUE setups whose count of accounts is wrong",

@@ -3,10 +3,10 @@
  * page continuing behind the key that the one before ended with.
  */
 import { copy } from "../../base/bytes.ts";
-import { idOf } from "../../base/ids.ts";
+import { type AccountId, type DeviceId, ID_BYTES, idOf } from "../../base/ids.ts";
 import { EXPORT_BATCH_BYTES, ROW_KINDS, type RowKind, type StoreRow } from "../store_rows.ts";
 import type { Connection, Value } from "./connection.ts";
-import { STATUSES } from "./message_ids.ts";
+import { readStatuses } from "./message_ids.ts";
 
 /** Where an export goes on: behind this key of this kind. */
 export interface ExportPosition {
@@ -26,6 +26,7 @@ interface Source {
   /** What is selected besides the key, and from where. */
   readonly sql: string;
   readonly where?: string;
+  readonly pageRows?: number;
   readonly key: readonly string[];
   readonly row: (row: Row) => StoreRow;
 }
@@ -174,29 +175,62 @@ const SOURCES: Record<Exclude<RowKind, "payload">, Source> = {
       droppedCount: number(row.dropped_count),
     }),
   },
+  peer: {
+    sql: "domain, blocked_at FROM peers",
+    key: ["id"],
+    row: (row) => ({
+      kind: "peer",
+      domain: text(row.domain),
+      blockedAt: row.blocked_at as number | null,
+    }),
+  },
+  outbox: {
+    sql:
+      `p.domain, o.sender_account, o.sender_device, o.message_id, o.recipients, o.accepted_at, o.expires_at, o.body
+      FROM outbox o JOIN peers p ON p.id = o.peer`,
+    key: ["o.id"],
+    // A body may be a megabyte.
+    pageRows: 16,
+    row: (row) => ({
+      kind: "outbox",
+      domain: text(row.domain),
+      senderAccount: id(row.sender_account),
+      senderDevice: id(row.sender_device),
+      messageId: id(row.message_id),
+      recipients: number(row.recipients),
+      acceptedAt: number(row.accepted_at),
+      expiresAt: number(row.expires_at),
+      bytes: bytes(row.body),
+    }),
+  },
   messageId: {
-    sql: `a.account_id, d.device_id, m.message_id, m.request_sha256, m.accepted_at, m.expires_at, m.statuses
-      FROM message_ids m JOIN accounts a ON a.id = m.account LEFT JOIN devices d ON d.id = m.device`,
-    where: "a.deleted_at IS NULL",
+    sql:
+      `a.account_id, p.domain, d.device_id, m.message_id, m.request_sha256, m.accepted_at, m.expires_at, m.statuses
+      FROM message_ids m LEFT JOIN accounts a ON a.id = m.account LEFT JOIN peers p ON p.id = -m.account
+      LEFT JOIN devices d ON d.id = m.device`,
+    where: "(p.id IS NOT NULL OR (a.id IS NOT NULL AND a.deleted_at IS NULL))",
     key: ["m.id"],
     row: (row) => ({
       kind: "messageId",
-      senderAccount: id(row.account_id),
+      senderAccount: idOrNull(row.account_id),
+      senderDomain: row.domain as string | null,
       senderDevice: idOrNull(row.device_id),
       messageId: id(row.message_id),
       requestSha256: bytes(row.request_sha256),
-      recipients: Array.from(row.statuses as Uint8Array, (status) => STATUSES[status]!),
+      ...readStatuses(row.statuses as Uint8Array),
       acceptedAt: number(row.accepted_at),
       expiresAt: number(row.expires_at),
     }),
   },
   daily: {
-    sql: "a.account_id, y.day, y.bytes, y.guards FROM daily y JOIN accounts a ON a.id = y.account",
-    where: "a.deleted_at IS NULL",
+    sql: `a.account_id, p.domain, y.day, y.bytes, y.guards FROM daily y
+      LEFT JOIN accounts a ON a.id = y.account LEFT JOIN peers p ON p.id = -y.account`,
+    where: "(p.id IS NOT NULL OR (a.id IS NOT NULL AND a.deleted_at IS NULL))",
     key: ["y.account"],
     row: (row) => ({
       kind: "daily",
-      accountId: id(row.account_id),
+      accountId: idOrNull(row.account_id),
+      domain: row.domain as string | null,
       day: number(row.day),
       sentBytes: number(row.bytes),
       guards: number(row.guards),
@@ -246,12 +280,13 @@ interface Page {
 
 function page(connection: Connection, source: Source, key: readonly Value[] | null): Page {
   const keys = source.key.map((column, index) => `${column} AS key${index}`).join(", ");
+  const { pageRows = PAGE_ROWS } = source;
   const marks = source.key.map(() => "?").join(", ");
   const behind = key ? `(${source.key.join(", ")}) > (${marks})` : "1";
   const sql = `SELECT ${keys}, ${source.sql} WHERE ${behind} AND ${source.where ?? "1"}
     ORDER BY ${source.key.join(", ")} LIMIT ?`;
-  const found = connection.rows<Row>(sql, [...key ?? [], PAGE_ROWS]);
-  const last = found.length < PAGE_ROWS ? undefined : found.at(-1);
+  const found = connection.rows<Row>(sql, [...key ?? [], pageRows]);
+  const last = found.length < pageRows ? undefined : found.at(-1);
   return {
     rows: found.map(source.row),
     last: last ? source.key.map((_, index) => last[`key${index}`]!) : null,
@@ -269,8 +304,9 @@ function payloads(connection: Connection, key: readonly Value[] | null): Page {
   const last = sizes[count - 1];
   if (!last) return { rows: [], last: null };
   const found = connection.rows<Row>(
-    `SELECT p.id, p.entry_id, p.sender, a.account_id, p.sender_device, p.accepted_at, p.expires_at, p.recipients,
-     p.bytes FROM payloads p LEFT JOIN accounts a ON a.id = p.sender WHERE p.id > ? AND p.id <= ?
+    `SELECT p.id, p.entry_id, p.sender, a.account_id, r.domain, p.sender_device, p.accepted_at, p.expires_at,
+     p.recipients, p.bytes FROM payloads p LEFT JOIN accounts a ON a.id = p.sender
+     LEFT JOIN peers r ON r.id = -p.sender WHERE p.id > ? AND p.id <= ?
      AND p.id NOT IN (SELECT payload FROM released_payloads) ORDER BY p.id`,
     [after, last.id],
   );
@@ -295,11 +331,27 @@ function payloadRow(connection: Connection, row: Row): StoreRow {
     kind: "payload",
     entryKind: row.sender === 0 ? "notice" : "message",
     entryId: id(row.entry_id),
-    senderAccount: idOrNull(row.account_id),
-    senderDevice: idOrNull(row.sender_device),
+    ...senderOf(row),
     acceptedAt: number(row.accepted_at),
     expiresAt: number(row.expires_at),
     bytes: bytes(row.bytes),
     entries: entries.map(({ device_id, seq }) => ({ deviceId: id(device_id), seq })),
+  };
+}
+
+/** The ids of a payload's sender: of a peer's both are in sender_device. */
+function senderOf(row: Row) {
+  const ids = row.sender_device as Uint8Array | null;
+  if (row.domain === null) {
+    return {
+      senderAccount: idOrNull<AccountId>(row.account_id),
+      senderDevice: idOrNull<DeviceId>(ids),
+      senderDomain: null,
+    };
+  }
+  return {
+    senderAccount: id<AccountId>(ids!.subarray(ID_BYTES)),
+    senderDevice: id<DeviceId>(ids!.subarray(0, ID_BYTES)),
+    senderDomain: text(row.domain),
   };
 }

@@ -48,6 +48,7 @@ export class FreshMessages {
           entryId: message.entryId,
           senderAccount: message.senderAccount,
           senderDevice: message.senderDevice,
+          senderDomain: message.origin,
           payload,
           acceptedAt: message.now,
           expiresAt: message.expiresAt,

@@ -6,7 +6,7 @@ import { QpqError } from "../../base/errors.ts";
 import type { RowKind, RowOf, StoreRow } from "../store_rows.ts";
 import type { Connection, Prepared, Value } from "./connection.ts";
 import type { Ledger } from "./ledger.ts";
-import { STATUSES } from "./message_ids.ts";
+import { writeStatuses } from "./message_ids.ts";
 
 type Importers = { readonly [Kind in RowKind]: (row: RowOf<Kind>) => void };
 
@@ -54,6 +54,16 @@ export class Importer {
       throw new QpqError("storeUnavailable", `Cannot import a row as it refers to nothing: ${idText}`);
     }
     return row.id!;
+  }
+
+  /** Key of a sender: negative for a peer. */
+  #sender(accountId: string | null, domain: string | null): number {
+    if (domain !== null) return -this.#peer(domain);
+    return accountId === null ? 0 : this.#account(accountId);
+  }
+
+  #peer(domain: string): number {
+    return this.#run("SELECT id FROM peers WHERE domain = ?", domain)!.id!;
   }
 
   readonly #importers: Importers = {
@@ -156,28 +166,49 @@ export class Importer {
         droppedCount,
       );
     },
+    peer: ({ domain, blockedAt }) => {
+      this.#run("INSERT INTO peers (domain, blocked_at) VALUES (?, ?)", domain, blockedAt);
+    },
+    outbox: (row) => {
+      const peer = this.#peer(row.domain);
+      const size = row.bytes.length;
+      this.#run(
+        `INSERT INTO outbox
+         (peer, sender_account, sender_device, message_id, recipients, accepted_at, expires_at, size, body)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ifnull(?, x''))`,
+        ...[peer, fromHex(row.senderAccount), fromHex(row.senderDevice), fromHex(row.messageId)],
+        ...[row.recipients, row.acceptedAt, row.expiresAt, size, row.bytes],
+      );
+      this.#run("UPDATE peers SET depth = depth + 1, bytes = bytes + ? WHERE id = ?", size, peer);
+      const totals = this.#ledger.changeTotals();
+      totals.outboxEntries += 1;
+      totals.outboxBytes += size;
+    },
     payload: (row) => this.#importPayload(row),
     messageId: (row) => {
-      const device = row.senderDevice === null ? 0 : this.#device(row.senderDevice);
+      const sender = this.#sender(row.senderAccount, row.senderDomain);
+      const device = sender < 0 ? sender : row.senderDevice === null ? 0 : this.#device(row.senderDevice);
+      const [table, key] = sender < 0 ? ["peers", "id"] : ["queues", "device"];
       const numbered = this.#run(
-        "UPDATE queues SET sent_next = sent_next + 1 WHERE device = ? RETURNING sent_next - 1 AS number",
-        device,
+        `UPDATE ${table} SET sent_next = sent_next + 1 WHERE ${key} = ? RETURNING sent_next - 1 AS number`,
+        Math.abs(device),
       );
       this.#run(
         `INSERT INTO message_ids (account, device, number, message_id, request_sha256, accepted_at, expires_at,
          statuses) VALUES (?, ?, ?, ?, ?, ?, ?, ifnull(?, x''))`,
-        this.#account(row.senderAccount),
+        sender,
         device,
         numbered?.number ?? 0,
         fromHex(row.messageId),
         row.requestSha256,
         row.acceptedAt,
         row.expiresAt,
-        Uint8Array.from(row.recipients, (status) => STATUSES.indexOf(status)),
+        writeStatuses(row),
       );
     },
-    daily: ({ accountId, day, sentBytes, guards }) => {
-      this.#run("INSERT INTO daily VALUES (?, ?, ?, ?)", this.#account(accountId), day, sentBytes, guards);
+    daily: ({ accountId, domain, day, sentBytes, guards }) => {
+      const sender = this.#sender(accountId, domain);
+      this.#run("INSERT INTO daily VALUES (?, ?, ?, ?)", sender, day, sentBytes, guards);
     },
     guard: ({ groupId, epoch, tokenSha256, usedAt }) => {
       this.#run("INSERT INTO guards VALUES (?, ?, ?, ?)", fromHex(groupId), epoch, tokenSha256, usedAt);
@@ -186,7 +217,9 @@ export class Importer {
   };
 
   #importPayload(row: RowOf<"payload">): void {
-    const sender = row.senderAccount === null ? 0 : this.#account(row.senderAccount);
+    const sender = this.#sender(row.senderAccount, row.senderDomain);
+    // A peer's sender has both ids in one column.
+    const ids = row.senderDomain === null ? row.senderDevice : row.senderDevice! + row.senderAccount!;
     const entries = row.entries.map(({ deviceId, seq }) => ({ device: this.#device(deviceId), seq }));
     if (entries.length === 0) return;
     const pairs = new Float64Array(entries.flatMap(({ device, seq }) => [device, seq]));
@@ -195,7 +228,7 @@ export class Importer {
        VALUES (?, ?, ?, ?, ?, ?, ifnull(?, x'')) RETURNING id`,
       fromHex(row.entryId),
       sender,
-      row.senderDevice && fromHex(row.senderDevice),
+      ids && fromHex(ids),
       row.acceptedAt,
       row.expiresAt,
       new Uint8Array(pairs.buffer),

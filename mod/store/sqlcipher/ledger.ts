@@ -6,6 +6,8 @@
 import { hex } from "../../base/bytes.ts";
 import type { StoreCounts } from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
+import type { Released } from "./payloads.ts";
+import { type Peer, Peers } from "./peers.ts";
 import { TouchedQueues } from "./touched_queues.ts";
 
 /** What one account holds in one queue. */
@@ -34,7 +36,7 @@ export interface Queue {
   readonly shares: Map<number, Share>;
 }
 
-/** An account that is not deleted, and its sums of `day`. */
+/** An account that is not deleted, or a peer (with its domain as `accountId`), and its sums of `day`. */
 export interface AccountSums {
   readonly account: number;
   readonly accountId: string;
@@ -57,14 +59,6 @@ interface QueueRow {
   depth: number;
   bytes: number;
   sent_next: number;
-}
-
-/** Payloads that wait to be deleted, and how many of them the present transaction has added. */
-export interface Released {
-  depth: number;
-  bytes: number;
-  newDepth: number;
-  newBytes: number;
 }
 
 /** Clean entries that may stay for the next batch. */
@@ -105,8 +99,10 @@ export class Ledger {
   #dirtyAccounts: AccountSums[] = [];
   /** Queues that get entries in this transaction. */
   readonly touched = new TouchedQueues();
+  readonly peers: Peers;
 
   constructor(connection: Connection) {
+    this.peers = new Peers(connection);
     this.#queueById = connection.prepare(
       `${QUEUE_SQL} FROM devices d JOIN queues q ON q.device = d.id WHERE d.device_id = ?`,
     );
@@ -133,11 +129,12 @@ export class Ledger {
       "REPLACE INTO daily (account, day, bytes, guards) VALUES (?, ?, ?, ?)",
     );
     this.#findTotals = connection.prepare(
-      `SELECT accounts, devices, queue_entries, queue_bytes, key_packages, blobs, blob_bytes FROM store WHERE id = 1`,
+      `SELECT accounts, devices, queue_entries, queue_bytes, key_packages, blobs, blob_bytes,
+       outbox_entries, outbox_bytes FROM store WHERE id = 1`,
     );
     this.#updateTotals = connection.prepare(
       `UPDATE store SET accounts = ?, devices = ?, queue_entries = ?, queue_bytes = ?, key_packages = ?, blobs = ?,
-       blob_bytes = ? WHERE id = 1`,
+       blob_bytes = ?, outbox_entries = ?, outbox_bytes = ? WHERE id = 1`,
     );
     this.#findBlocks = connection.prepare("SELECT blocked FROM blocks WHERE account = ?");
     // Counted once for each connection; there are never many (see payloads.ts).
@@ -228,11 +225,17 @@ export class Ledger {
   /** The account's sums of `day`; undefined when it is unknown or deleted. */
   accountSums(accountId: string, day: number): AccountSums | undefined {
     const sums = this.#accounts.get(accountId) ?? this.#loadAccount(accountId);
-    if (sums && sums.day !== day) {
-      sums.day = day;
-      sums.bytes = 0;
-      sums.guards = 0;
-    }
+    return sums && ofDay(sums, day);
+  }
+
+  /** The peer's sums of `day`. */
+  peerSums(peer: Peer, day: number): AccountSums {
+    return ofDay(this.#accounts.get(peer.domain) ?? this.#loadPeer(peer), day);
+  }
+
+  #loadPeer({ domain, account }: Peer): AccountSums {
+    const sums = { account, accountId: domain, ...this.peers.daily(account), dirty: false };
+    this.#accounts.set(domain, sums);
     return sums;
   }
 
@@ -300,6 +303,8 @@ export class Ledger {
       keyPackages: row.key_packages!,
       blobs: row.blobs!,
       blobBytes: row.blob_bytes!,
+      outboxEntries: row.outbox_entries!,
+      outboxBytes: row.outbox_bytes!,
     };
   }
 
@@ -326,9 +331,12 @@ export class Ledger {
       sums.dirty = false;
     }
     this.#dirtyQueues.length = this.#dirtyShares.length = this.#dirtyAccounts.length = 0;
+    this.peers.flush();
     if (this.#totalsDirty && this.#totals) {
       const { accounts, devices, queueEntries, queueBytes, keyPackages, blobs, blobBytes } = this.#totals;
-      this.#updateTotals.run(accounts, devices, queueEntries, queueBytes, keyPackages, blobs, blobBytes);
+      const outbox = [this.#totals.outboxEntries, this.#totals.outboxBytes];
+      const queues = [queueEntries, queueBytes];
+      this.#updateTotals.run(accounts, devices, ...queues, keyPackages, blobs, blobBytes, ...outbox);
       this.#totalsDirty = false;
     }
   }
@@ -360,7 +368,8 @@ export class Ledger {
   /** After a commit: keeps what is clean, within bounds. */
   trim(): void {
     if (this.#released) this.#released.newDepth = this.#released.newBytes = 0;
-    const kept = this.#queues.size + this.#accounts.size + this.#blocks.size + this.#detailCount;
+    const kept = this.#queues.size + this.#accounts.size + this.#blocks.size + this.#detailCount +
+      this.peers.size;
     if (kept > KEPT_MAX) this.clear();
   }
 
@@ -376,5 +385,15 @@ export class Ledger {
     this.#detailCount = 0;
     this.#dirtyQueues.length = this.#dirtyShares.length = this.#dirtyAccounts.length = 0;
     this.touched.clear();
+    this.peers.clear();
   }
+}
+
+function ofDay(sums: AccountSums, day: number): AccountSums {
+  if (sums.day !== day) {
+    sums.day = day;
+    sums.bytes = 0;
+    sums.guards = 0;
+  }
+  return sums;
 }

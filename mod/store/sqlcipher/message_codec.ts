@@ -3,6 +3,7 @@
  * so payloads are copied once and their own buffers are left to the caller. Both ends are this program, so there
  * is no version; numbers are little-endian, byte strings carry their length.
  */
+import { utf8, utf8Text } from "../../base/bytes.ts";
 import type { NewMessage } from "../store.ts";
 import type { Guard } from "./guards.ts";
 import type { IncomingMessage } from "./queues.ts";
@@ -45,6 +46,7 @@ export class MessageWriter {
         for (const recipient of recipients) this.#hex(recipient);
         this.#data(payload);
       }
+      this.#writeRemote(message);
       return start;
     } catch (error) {
       this.#end = start;
@@ -68,6 +70,8 @@ export class MessageWriter {
     this.#number(limits.idempotencyMs);
     this.#number(limits.idempotencyCountMax);
     this.#number(limits.guardsPerDay);
+    this.#number(limits.outboxDepthMax);
+    this.#number(limits.outboxBytesMax);
     this.#uint(message.commitsTo.length);
     for (const groupId of message.commitsTo) this.#hex(groupId);
   }
@@ -79,6 +83,20 @@ export class MessageWriter {
     this.#number(guard.epoch);
     this.#data(guard.tokenSha256);
     this.#data(guard.nextTokenSha256);
+  }
+
+  #writeRemote({ origin, remote }: NewMessage): void {
+    this.#text(origin ?? "");
+    this.#uint(remote.length);
+    for (const { domain, body, recipients } of remote) {
+      this.#text(domain);
+      this.#uint(recipients);
+      this.#data(body);
+    }
+  }
+
+  #text(text: string): void {
+    this.#data(utf8(text));
   }
 
   #reserve(length: number): void {
@@ -125,6 +143,9 @@ function sizeBound(message: NewMessage): number {
     size += 8 + payload.length;
     for (const recipient of recipients) size += 4 + recipient.length;
   }
+  // A character of a string takes three bytes at most.
+  size += 3 * (message.origin?.length ?? 0);
+  for (const { domain, body } of message.remote) size += 12 + 3 * domain.length + body.length;
   return size;
 }
 
@@ -161,12 +182,20 @@ class MessageReader {
         idempotencyMs: this.#number(),
         idempotencyCountMax: this.#number(),
         guardsPerDay: this.#number(),
+        outboxDepthMax: this.#number(),
+        outboxBytesMax: this.#number(),
       },
       commitsTo: this.#list(() => this.#data()),
       guard: this.#uint() === 1 ? this.#guard() : null,
       parts: this.#list(() => ({
         recipients: this.#list(() => this.#data().toHex()),
         payload: this.#data(),
+      })),
+      origin: this.#text() || null,
+      remote: this.#list(() => ({
+        domain: this.#text(),
+        recipients: this.#uint(),
+        body: this.#data(),
       })),
     };
   }
@@ -178,6 +207,11 @@ class MessageReader {
       tokenSha256: this.#data(),
       nextTokenSha256: this.#data(),
     };
+  }
+
+  #text(): string {
+    const bytes = this.#data();
+    return bytes.length === 0 ? "" : utf8Text(bytes);
   }
 
   #list<Item>(read: () => Item): Item[] {

@@ -3,10 +3,18 @@
  * one costs little; those beyond a device's maximum are found by a sweep that goes round and round.
  */
 import { equal } from "../../base/bytes.ts";
-import type { Accepted, RecipientStatus } from "../store.ts";
+import type { Accepted, RecipientStatus, RemoteStatus } from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
 import type { Ledger, Queue } from "./ledger.ts";
+import type { Peer, Peers } from "./peers.ts";
 import type { IncomingMessage } from "./queues.ts";
+
+/** Who sends: a device of this server or a peer, by their keys. */
+export interface Sender {
+  readonly account: number;
+  readonly device: number;
+  sentNext: number;
+}
 
 interface KnownMessage {
   id: number;
@@ -26,22 +34,32 @@ interface SweptMessage {
 
 /** One byte for each recipient in `statuses`; the order may only be appended to. */
 export const STATUSES: readonly RecipientStatus[] = ["ok", "unknownDevice", "queueFull", "blocked"];
+/** The same for outboxes: their bytes follow those of the recipients. */
+export const REMOTE_STATUSES: readonly RemoteStatus[] = ["relaying", "queueFull"];
+const REMOTE_FIRST = 128;
 /** After so many messages of devices beyond their maximum, twice as many rows are looked at. */
 const SWEEP_STEP = 64;
 
 /** Remembers results. */
 export class MessageIds {
   readonly #ledger: Ledger;
+  readonly #peers: Peers;
   readonly #find: Prepared<KnownMessage>;
   readonly #insert: Prepared<never>;
   readonly #delete: Prepared<never>;
   readonly #list: Prepared<SweptMessage>;
   readonly #expire: Prepared<never>;
+  readonly #expireRemote: Prepared<never>;
+  readonly #listRemote: Prepared<SweptMessage>;
   #sweptThrough = 0;
   #unswept = 0;
+  /** The same for ids of peers, whose maximum is another. */
+  #sweptRemote = 0;
+  #unsweptRemote = 0;
 
-  constructor(connection: Connection, ledger: Ledger) {
+  constructor(connection: Connection, { ledger, peers }: { ledger: Ledger; peers: Peers }) {
     this.#ledger = ledger;
+    this.#peers = peers;
     this.#find = connection.prepare(
       `SELECT id, device, number, request_sha256, accepted_at, expires_at, statuses FROM message_ids
        WHERE message_id = ? AND account = ?`,
@@ -55,8 +73,14 @@ export class MessageIds {
     this.#list = connection.prepare(
       "SELECT id, device, number FROM message_ids WHERE id > ? ORDER BY id LIMIT ?",
     );
+    this.#listRemote = connection.prepare(
+      "SELECT id, device, number FROM message_ids WHERE account < 0 AND id > ? ORDER BY id LIMIT ?",
+    );
     this.#expire = connection.prepare(
-      "DELETE FROM message_ids WHERE accepted_at < ? ORDER BY accepted_at LIMIT ?",
+      "DELETE FROM message_ids WHERE account > 0 AND accepted_at < ? ORDER BY accepted_at LIMIT ?",
+    );
+    this.#expireRemote = connection.prepare(
+      "DELETE FROM message_ids WHERE account < 0 AND accepted_at < ? ORDER BY accepted_at LIMIT ?",
     );
   }
 
@@ -74,47 +98,84 @@ export class MessageIds {
     return {
       status: "accepted",
       replayed: true,
-      recipients: Array.from(known.statuses, (status) => STATUSES[status]!),
+      ...readStatuses(known.statuses),
       acceptedAt: known.accepted_at,
       expiresAt: known.expires_at,
     };
   }
 
-  /** Is it not among its device's last `countMax`? */
+  /** Is it not among its sender's last `countMax`? */
   #isBeyond({ device, number }: SweptMessage, countMax: number): boolean {
-    const queue = this.#ledger.queueByKey(device);
-    return queue !== undefined && number < queue.sentNext - countMax;
+    const sender = device < 0 ? this.#peers.byKey(-device) : this.#ledger.queueByKey(device);
+    return sender !== undefined && number < sender.sentNext - countMax;
   }
 
-  /** Remembers the result of a message that `own`, the sending device, has had accepted. */
-  remember(message: IncomingMessage, own: Queue, statuses: readonly RecipientStatus[]): void {
-    const number = own.sentNext++;
-    this.#ledger.queueChanged(own);
+  /** Remembers the result of a message that `sender` has had accepted. */
+  remember(message: IncomingMessage, sender: Queue | Peer, statuses: Statuses): void {
+    const number = sender.sentNext++;
+    if ("domain" in sender) this.#peers.changed(sender);
+    else this.#ledger.queueChanged(sender);
     this.#insert.run(
-      own.account,
-      own.device,
+      sender.account,
+      sender.device,
       number,
       message.messageId,
       message.requestSha256,
       message.now,
       message.expiresAt,
-      Uint8Array.from(statuses, (status) => STATUSES.indexOf(status)),
+      writeStatuses(statuses),
     );
     const { idempotencyCountMax } = message.limits;
-    if (number <= idempotencyCountMax) return;
-    this.#unswept += 1;
-    if (this.#unswept >= SWEEP_STEP) this.#sweep(idempotencyCountMax);
+    if (number > idempotencyCountMax) this.#sweepWhenDue(sender, idempotencyCountMax);
+  }
+
+  #sweepWhenDue({ device }: Sender, countMax: number): void {
+    if (device < 0) {
+      this.#unsweptRemote += 1;
+      if (this.#unsweptRemote >= SWEEP_STEP) this.#sweepRemote(countMax);
+    } else {
+      this.#unswept += 1;
+      if (this.#unswept >= SWEEP_STEP) this.#sweep(countMax);
+    }
+  }
+
+  #sweepRemote(countMax: number): void {
+    this.#unsweptRemote = 0;
+    const rows = this.#listRemote.all(this.#sweptRemote, 2 * SWEEP_STEP);
+    for (const row of rows) if (this.#isBeyond(row, countMax)) this.#delete.run(row.id);
+    this.#sweptRemote = rows.length < 2 * SWEEP_STEP ? 0 : rows.at(-1)!.id;
   }
 
   #sweep(countMax: number): void {
     this.#unswept = 0;
     const rows = this.#list.all(this.#sweptThrough, 2 * SWEEP_STEP);
-    for (const row of rows) if (this.#isBeyond(row, countMax)) this.#delete.run(row.id);
+    for (const row of rows) if (row.device > 0 && this.#isBeyond(row, countMax)) this.#delete.run(row.id);
     this.#sweptThrough = rows.length < 2 * SWEEP_STEP ? 0 : rows.at(-1)!.id;
   }
 
-  /** Forgets ids accepted before `before`, at most `limit`. */
-  expire(before: number, limit: number): number {
-    return this.#expire.run(before, limit);
+  /** Forgets ids accepted before `before`, those of peers before `remoteBefore`, at most `limit`. */
+  expire(before: number, limit: number, remoteBefore: number): number {
+    const own = this.#expire.run(before, limit);
+    return own + this.#expireRemote.run(remoteBefore, limit - own);
   }
+}
+
+/** What became of a message. */
+export type Statuses = Pick<Accepted, "recipients" | "remote">;
+
+/** As a column keeps them. */
+export function writeStatuses({ recipients, remote }: Statuses): Uint8Array {
+  return Uint8Array.from([
+    ...recipients.map((status) => STATUSES.indexOf(status)),
+    ...remote.map((status) => REMOTE_FIRST + REMOTE_STATUSES.indexOf(status)),
+  ]);
+}
+
+/** What a column keeps. */
+export function readStatuses(bytes: Uint8Array): Statuses {
+  const all = Array.from(bytes);
+  return {
+    recipients: all.filter((byte) => byte < REMOTE_FIRST).map((byte) => STATUSES[byte]!),
+    remote: all.filter((byte) => byte >= REMOTE_FIRST).map((byte) => REMOTE_STATUSES[byte - REMOTE_FIRST]!),
+  };
 }

@@ -63,6 +63,7 @@ function makeStore(thread: StoreThread, { opened, dataDir }: { opened: Opened; d
       return incarnation;
     },
     realmId: opened.realmId,
+    onRelaying: (listener) => thread.listenRelaying(listener),
     onEnqueued: (listener) => thread.listen(listener),
     diskBytes: async () => await fileBytes(path) + await fileBytes(`${path}-wal`),
     markRestored: async () => incarnation = await verbs.markRestored(),

@@ -20,6 +20,14 @@ export interface Delivery {
   readonly payload: Uint8Array;
 }
 
+/** Payloads that wait to be deleted, and how many of them the present transaction has added. */
+export interface Released {
+  depth: number;
+  bytes: number;
+  newDepth: number;
+  newBytes: number;
+}
+
 /** What a sender has among entries, in rows and bytes; `released`: bytes of payloads that no other entry shares. */
 interface Sums {
   sender: number;

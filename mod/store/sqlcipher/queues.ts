@@ -1,16 +1,28 @@
 /** The verbs of QueueStore inside the worker; see store.ts for what they promise. */
 import { hex } from "../../base/bytes.ts";
 import type { DeviceId } from "../../base/ids.ts";
-import { idOf } from "../../base/ids.ts";
-import type { Cursor, EnqueueLimits, Entry, QueueStore, RecipientStatus, ServerNotice } from "../store.ts";
+import { ID_BYTES, idOf } from "../../base/ids.ts";
+import type {
+  Cursor,
+  EnqueueLimits,
+  Entry,
+  QueueStore,
+  RecipientStatus,
+  RemoteMessage,
+  ServerNotice,
+} from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
 import { type Guard, Guards } from "./guards.ts";
 import type { AccountSums, Ledger, Queue } from "./ledger.ts";
 import { MessageIds } from "./message_ids.ts";
+import type { Outbox } from "./outbox.ts";
+import type { Peer } from "./peers.ts";
 import { Payloads } from "./payloads.ts";
 
 /** A message as the worker gets it: what only goes into the database stays bytes. */
 export interface IncomingMessage {
+  readonly origin: string | null;
+  readonly remote: readonly RemoteMessage[];
   readonly senderAccount: string;
   readonly senderDevice: string;
   readonly messageId: Uint8Array;
@@ -39,6 +51,13 @@ interface StoredEntry {
   bytes: Uint8Array;
 }
 
+/** Who sends: a device or a peer, what counts for it, and the ids that its entries carry. */
+interface MessageSender {
+  readonly own: Queue | Peer;
+  readonly sums: AccountSums;
+  readonly ids: string;
+}
+
 const DAY_MS = 86_400_000;
 /** Released payloads that are deleted in a step of expiry, for each entry that may expire in it, and their bytes. */
 const SWEEPS_PER_STEP = 8;
@@ -50,15 +69,17 @@ export class Queues {
   readonly #payloads: Payloads;
   readonly #guards: Guards;
   readonly #messageIds: MessageIds;
+  readonly #outbox: Outbox;
   readonly #expireDaily: Prepared<never>;
   readonly #findPage: Prepared<{ last: number | null; count: number; found: number }>;
   readonly #listEntries: Prepared<StoredEntry>;
 
-  constructor(connection: Connection, ledger: Ledger) {
+  constructor(connection: Connection, { ledger, outbox }: { ledger: Ledger; outbox: Outbox }) {
     this.#ledger = ledger;
+    this.#outbox = outbox;
     this.#payloads = new Payloads(connection, ledger);
     this.#guards = new Guards(connection, ledger);
-    this.#messageIds = new MessageIds(connection, ledger);
+    this.#messageIds = new MessageIds(connection, { ledger, peers: ledger.peers });
     this.#expireDaily = connection.prepare("DELETE FROM daily WHERE day < ? ORDER BY day LIMIT ?");
     // The first entry always fits; of the others as many as entriesMax and bytesMax allow.
     this.#findPage = connection.prepare(
@@ -79,25 +100,41 @@ export class Queues {
     const { limits, now } = message;
     const day = Math.floor(now / DAY_MS);
     const refused = { status: "quotaExceeded", retryAfterMs: (day + 1) * DAY_MS - now } as const;
-    const sums = this.#ledger.accountSums(message.senderAccount, day);
-    const own = this.#ledger.queue(message.senderDevice);
+    const sender = this.#senderOf(message, day);
     // Deleted or revoked while its last request was on the way: nothing may be sent any more.
-    if (!sums || !own || own.account !== sums.account) return refused;
-    const replay = this.#messageIds.replay(message, own.account);
+    if (!sender) return refused;
+    const { sums } = sender;
+    const replay = this.#messageIds.replay(message, sums.account);
     if (replay) return replay;
     const context = { commitsTo: message.commitsTo, sums, guardsPerDay: limits.guardsPerDay };
     const verdict = this.#guards.judge(message.guard, context);
     if (verdict.status !== "pass") return verdict;
     let cost = 0;
     for (const { payload, recipients } of message.parts) cost += payload.length * recipients.length;
+    for (const { body, recipients } of message.remote) cost += body.length * recipients;
     if (sums.bytes + cost > limits.senderBytesPerDay) return refused;
     if (message.guard) this.#guards.advance(message.guard, { begins: verdict.begins, sums, now });
     sums.bytes += cost;
     this.#ledger.sumsChanged(sums);
-    return this.#accept(message, { own, sums });
+    return this.#accept(message, sender);
   }
 
-  #accept(message: IncomingMessage, { own, sums }: { own: Queue; sums: AccountSums }): EnqueueResult {
+  #senderOf(message: IncomingMessage, day: number): MessageSender | undefined {
+    if (message.origin !== null) {
+      const own = this.#ledger.peers.get(message.origin);
+      return {
+        own,
+        sums: this.#ledger.peerSums(own, day),
+        ids: message.senderDevice + message.senderAccount,
+      };
+    }
+    const sums = this.#ledger.accountSums(message.senderAccount, day);
+    const own = this.#ledger.queue(message.senderDevice);
+    if (!sums || !own || own.account !== sums.account) return undefined;
+    return { own, sums, ids: message.senderDevice };
+  }
+
+  #accept(message: IncomingMessage, { own, sums, ids }: MessageSender): EnqueueResult {
     const { entryId, expiresAt, now } = message;
     const statuses: RecipientStatus[] = [];
     for (const { payload, recipients } of message.parts) {
@@ -111,12 +148,13 @@ export class Queues {
         statuses.push(status);
         if (queue && status === "ok") queues.add(queue);
       }
-      const senderDevice = Uint8Array.fromHex(message.senderDevice);
+      const senderDevice = Uint8Array.fromHex(ids);
       const delivery = { entryId, sender: sums.account, senderDevice, acceptedAt: now, expiresAt, payload };
       this.#payloads.deliver(delivery, [...queues]);
     }
-    this.#messageIds.remember(message, own, statuses);
-    return { status: "accepted", replayed: false, recipients: statuses, acceptedAt: now, expiresAt };
+    const remote = this.#outbox.add(message);
+    this.#messageIds.remember(message, own, { recipients: statuses, remote });
+    return { status: "accepted", replayed: false, recipients: statuses, remote, acceptedAt: now, expiresAt };
   }
 
   /** What becomes of one recipient; `queues` get this part already. */
@@ -124,9 +162,10 @@ export class Queues {
     queue: Queue,
     part: { message: IncomingMessage; sums: AccountSums; size: number; queues: ReadonlySet<Queue> },
   ): RecipientStatus {
-    const { message: { limits }, sums, size } = part;
+    const { message, sums, size } = part;
+    const { limits } = message;
     if (part.queues.has(queue)) return "ok";
-    if (this.#ledger.blocks(queue.account).has(sums.accountId)) return "blocked";
+    if (this.#ledger.blocks(queue.account).has(message.senderAccount)) return "blocked";
     let full = queue.depth + 1 > limits.queueDepthMax || queue.bytes + size > limits.queueBytesMax;
     if (!full && queue.account !== sums.account) {
       const share = this.#ledger.share(queue, sums.account);
@@ -161,8 +200,24 @@ export class Queues {
     const { device } = queue;
     const { last, count, found } = this.#findPage.get(wanted, bytesMax, device, after, now, wanted + 1)!;
     if (last === null) return { entries: [], more: false, cursor };
-    const entries = this.#listEntries.all(device, after, last, now).map(entryOf);
+    const entries = this.#listEntries.all(device, after, last, now).map((row) => this.#entryOf(row));
     return { entries, more: found > count, cursor };
+  }
+
+  #entryOf(row: StoredEntry): Entry {
+    const { sender, sender_device: ids } = row;
+    const remote = sender < 0;
+    return {
+      seq: row.seq,
+      kind: sender === 0 ? "notice" : "message",
+      entryId: idOf(row.entry_id),
+      senderAccount: remote ? idOf(ids!.subarray(ID_BYTES)) : row.account_id && idOf(row.account_id),
+      senderDevice: remote ? idOf(ids!.subarray(0, ID_BYTES)) : ids && hex(ids) as DeviceId,
+      senderDomain: remote ? this.#ledger.peers.byKey(-sender)!.domain : null,
+      payload: row.bytes,
+      acceptedAt: row.accepted_at,
+      expiresAt: row.expires_at,
+    };
   }
 
   ack(deviceId: DeviceId, through: number): AckResult {
@@ -194,8 +249,8 @@ export class Queues {
     this.#payloads.sweepWhenDue();
   }
 
-  expireMessageIds(before: number, limit: number): number {
-    const messages = this.#messageIds.expire(before, limit);
+  expireMessageIds(before: number, limit: number, { remoteBefore } = { remoteBefore: before }): number {
+    const messages = this.#messageIds.expire(before, limit, remoteBefore);
     this.#ledger.flush();
     const days = this.#expireDaily.run(Math.floor(before / DAY_MS), limit - messages);
     if (days > 0) this.#ledger.dropCleanSums();
@@ -227,17 +282,4 @@ export class Queues {
 function cursorOf(queue: Queue): Cursor {
   const { ackedThrough, nextSeq, droppedThrough, droppedCount } = queue;
   return { ackedThrough, nextSeq, droppedThrough, droppedCount };
-}
-
-function entryOf(row: StoredEntry): Entry {
-  return {
-    seq: row.seq,
-    kind: row.sender === 0 ? "notice" : "message",
-    entryId: idOf(row.entry_id),
-    senderAccount: row.account_id && idOf(row.account_id),
-    senderDevice: row.sender_device && hex(row.sender_device) as DeviceId,
-    payload: row.bytes,
-    acceptedAt: row.accepted_at,
-    expiresAt: row.expires_at,
-  };
 }

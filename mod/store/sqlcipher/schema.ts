@@ -254,6 +254,43 @@ CREATE TABLE released_payloads (
   bytes INTEGER NOT NULL
 ) STRICT;
 `,
+  `
+-- Other servers, with the sums of their outboxes. sent_next numbers the messages that came from there. Wherever an
+-- account's or a device's key stands for a sender, the negative key stands for a peer; payloads.sender_device then
+-- holds the ids of device and account.
+CREATE TABLE peers (
+  id INTEGER PRIMARY KEY,
+  domain TEXT NOT NULL UNIQUE,
+  blocked_at INTEGER,
+  depth INTEGER NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL DEFAULT 0,
+  sent_next INTEGER NOT NULL DEFAULT 1
+) STRICT;
+
+-- AUTOINCREMENT: what was settled once never names another message.
+CREATE TABLE outbox (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  peer INTEGER NOT NULL,
+  sender_account BLOB NOT NULL,
+  sender_device BLOB NOT NULL,
+  message_id BLOB NOT NULL,
+  recipients INTEGER NOT NULL,
+  accepted_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  size INTEGER NOT NULL,
+  body BLOB NOT NULL
+) STRICT;
+CREATE INDEX outbox_by_peer ON outbox (peer, id);
+
+ALTER TABLE store ADD COLUMN outbox_entries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE store ADD COLUMN outbox_bytes INTEGER NOT NULL DEFAULT 0;
+
+-- What came from peers is remembered longer.
+DROP INDEX message_ids_by_time;
+CREATE INDEX message_ids_by_time ON message_ids (accepted_at) WHERE account > 0;
+CREATE INDEX remote_message_ids_by_time ON message_ids (accepted_at) WHERE account < 0;
+CREATE INDEX remote_message_ids_by_key ON message_ids (id) WHERE account < 0;
+`,
 ];
 
 /** Number of the newest migration. */

@@ -1,7 +1,7 @@
 /** The store's worker seen from outside: verbs go through the batcher, long tasks beside it. */
 import { messageOf, QpqError } from "../../base/errors.ts";
 import type { OnProgress } from "../admin_store.ts";
-import { type EnqueuedListener, type OpenOptions, StoreOpenError } from "../store.ts";
+import { type EnqueuedListener, type OpenOptions, type RelayingListener, StoreOpenError } from "../store.ts";
 import { Batcher } from "./batcher.ts";
 import type { VerbName } from "./verb_names.ts";
 import type { Request, Response, Task } from "./wire.ts";
@@ -19,6 +19,7 @@ interface RunningTask {
 export class StoreThread {
   readonly #worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "store" });
   readonly #listeners = new Set<EnqueuedListener>();
+  readonly #relayingListeners = new Set<RelayingListener>();
   readonly #batcher: Batcher;
   #answer = Promise.withResolvers<Response>();
   #closing: Promise<void> | undefined;
@@ -27,7 +28,8 @@ export class StoreThread {
 
   constructor(onBatch?: OpenOptions["onBatch"]) {
     this.#batcher = new Batcher((request, transfer) => this.#worker.postMessage(request, transfer), {
-      onEnqueued: (...told) => this.#notify(...told),
+      onEnqueued: (...told) => notify(this.#listeners, told),
+      onRelaying: (...told) => notify(this.#relayingListeners, told),
       onBatch,
     });
     this.#answer.promise.catch(() => {}); // Waited for only while opening and closing.
@@ -116,15 +118,11 @@ export class StoreThread {
     return () => this.#listeners.delete(listener);
   }
 
-  /** One listener's fault is not another's: it is reported like any uncaught error. */
-  #notify(...told: Parameters<EnqueuedListener>): void {
-    for (const listener of this.#listeners) {
-      try {
-        listener(...told);
-      } catch (error) {
-        reportError(error);
-      }
-    }
+  /** Calls `listener` after each transaction that put messages into outboxes, until the returned function is called. */
+  listenRelaying(listener: RelayingListener): () => void {
+    const own: RelayingListener = (domains) => listener(domains);
+    this.#relayingListeners.add(own);
+    return () => void this.#relayingListeners.delete(own);
   }
 
   /** Verbs that are called from now on reject; those accepted go on. */
@@ -146,12 +144,24 @@ export class StoreThread {
       }
     } finally {
       this.#listeners.clear();
+      this.#relayingListeners.clear();
       this.terminate();
     }
   }
 
   terminate(): void {
     this.#worker.terminate();
+  }
+}
+
+/** One listener's fault is not another's: it is reported like any uncaught error. */
+function notify<Told extends unknown[]>(listeners: Iterable<(...told: Told) => void>, told: Told): void {
+  for (const listener of listeners) {
+    try {
+      listener(...told);
+    } catch (error) {
+      reportError(error);
+    }
   }
 }
 

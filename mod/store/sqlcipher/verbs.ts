@@ -8,6 +8,7 @@ import { exportPage } from "./export_rows.ts";
 import { Importer } from "./import_rows.ts";
 import { KeyPackages } from "./key_packages.ts";
 import { Ledger } from "./ledger.ts";
+import { Outbox } from "./outbox.ts";
 import { type IncomingMessage, Queues } from "./queues.ts";
 import { ServerState } from "./server_state.ts";
 import type { InnerStore, VerbName } from "./verb_names.ts";
@@ -32,7 +33,8 @@ export interface VerbSet {
 /** Prepares every statement there is. */
 export function prepareVerbs(connection: Connection): VerbSet {
   const ledger = new Ledger(connection);
-  const queues = new Queues(connection, ledger);
+  const outbox = new Outbox(connection, ledger);
+  const queues = new Queues(connection, { ledger, outbox });
   const devices = new Devices(connection, { ledger, queues });
   const keyPackages = new KeyPackages(connection, { ledger, queues });
   const blobs = new Blobs(connection, ledger);
@@ -72,8 +74,13 @@ export function prepareVerbs(connection: Connection): VerbSet {
     ack: (deviceId, through) => queues.ack(deviceId, through),
     cursor: (deviceId) => queues.cursor(deviceId),
     expireEntries: (now, limit) => queues.expireEntries(now, limit),
-    expireMessageIds: (before, limit) => queues.expireMessageIds(before, limit),
+    expireMessageIds: (before, limit, options) => queues.expireMessageIds(before, limit, options),
     expireGuards: (before, limit) => queues.expireGuards(before, limit),
+    outboxes: () => outbox.outboxes(),
+    outboxAfter: (after) => outbox.outboxAfter(after),
+    settleOutbox: (settle) => outbox.settleOutbox(settle, queues),
+    setPeerBlocked: (domain, blocked, now) => outbox.setPeerBlocked(domain, blocked, now),
+    blockedPeers: () => outbox.blockedPeers(),
     putBlobReference: (reference) => blobs.putBlobReference(reference),
     findBlob: (hash, now) => blobs.findBlob(hash, now),
     deleteBlobReference: (hash, owner) => blobs.deleteBlobReference(hash, owner),

@@ -36,7 +36,7 @@ export interface Failure {
   readonly message: string;
 }
 
-/** What became of a verb; `{}` with nothing in it is an enqueue accepted anew with every recipient ok. */
+/** What became of a verb; `{}` with nothing in it is an enqueue accepted anew with every recipient ok and remote message relaying. */
 export type Outcome = { readonly value?: unknown } | { readonly failure: Failure };
 
 /** From the worker, one for each request. */
@@ -53,6 +53,8 @@ export type Response =
     readonly outcomes: readonly Outcome[];
     /** What got entries: one for each transaction that the batch took. */
     readonly enqueued: readonly Touched[];
+    /** Domains whose outboxes got messages. */
+    readonly relaying: readonly string[];
     /** The request's buffer, to be used again. */
     readonly messages: ArrayBuffer;
   }

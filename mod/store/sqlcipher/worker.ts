@@ -34,8 +34,8 @@ scope.onmessage = (event: MessageEvent<Request>) => {
 };
 
 function runBatch({ calls, messages }: Extract<Request, { type: "batch" }>): void {
-  const { outcomes, enqueued } = runner!.run(calls, messages);
-  answer({ type: "done", outcomes, enqueued, messages }, [
+  const { outcomes, enqueued, relaying } = runner!.run(calls, messages);
+  answer({ type: "done", outcomes, enqueued, relaying, messages }, [
     messages,
     ...packPayloads(outcomes),
     ...enqueued.map(({ standing }) => standing.buffer),

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { randomBytes } from "../../../mod/base/bytes.ts";
 import type { AccountId, BlobHash } from "../../../mod/base/ids.ts";
-import type { StoreCounts } from "../../../mod/store/store.ts";
+import type { RemoteMessage, StoreCounts } from "../../../mod/store/store.ts";
 import { type ContractTest, DAY_MS, HOUR_MS, type Person, WIDE_LIMITS, type World } from "./world.ts";
 
 /** What the test knows to exist or to have existed. */
@@ -19,7 +19,14 @@ export interface Known {
 export type Operation = (world: World, known: Known, pick: (below: number) => number) => Promise<unknown>;
 
 const somebody = ({ people }: Known, pick: (below: number) => number) => people[pick(people.length)]!;
-const limits = { ...WIDE_LIMITS, queueDepthMax: 12, queueBytesMax: 2000, senderShare: 0.5 };
+const limits = {
+  ...WIDE_LIMITS,
+  outboxDepthMax: 6,
+  outboxBytesMax: 600,
+  queueDepthMax: 12,
+  queueBytesMax: 2000,
+  senderShare: 0.5,
+};
 
 /** Whatever clients do, at random. */
 export const OPERATIONS: readonly Operation[] = [
@@ -37,6 +44,29 @@ export const OPERATIONS: readonly Operation[] = [
     const parts = Array.from({ length: 1 + pick(2) }, part);
     await world.store.enqueue(world.message(somebody(known, pick), [], { parts, expiresAt, limits }));
   }),
+  async (world, known, pick) => {
+    const remote = Array.from({ length: 1 + pick(2) }, (_, index): RemoteMessage => ({
+      ...{ domain: `peer-${index}.example`, body: randomBytes(pick(200)), recipients: 1 },
+    }));
+    const message = world.message(somebody(known, pick), [somebody(known, pick)], { remote, limits });
+    await world.store.enqueue(message);
+  },
+  async (world, known, pick) => {
+    const origin = `peer-${pick(3)}.example`;
+    const message = world.message(somebody(known, pick), [somebody(known, pick)], { origin, limits });
+    await world.store.enqueue(message);
+  },
+  async (world, _known, pick) => {
+    const domain = `peer-${pick(3)}.example`;
+    const waiting = await world.store.outboxAfter({
+      domain,
+      after: 0,
+      entriesMax: 1 + pick(3),
+      bytesMax: 1e9,
+    });
+    const settled = waiting.map(({ id }) => ({ id, failure: pick(2) ? world.notice() : null }));
+    await world.store.settleOutbox({ domain, settled, now: world.now });
+  },
   ...Array<Operation>(2).fill(async (world, known, pick) => {
     const { deviceId } = somebody(known, pick);
     const cursor = await world.store.cursor(deviceId);
@@ -80,8 +110,15 @@ export const OPERATIONS: readonly Operation[] = [
 async function recount(world: World, { people, blobs }: Known): Promise<StoreCounts> {
   const counts = {
     ...{ accounts: 0, devices: 0, queueEntries: 0, queueBytes: 0 },
-    ...{ keyPackages: 0, blobs: 0, blobBytes: 0 },
+    ...{ keyPackages: 0, blobs: 0, blobBytes: 0, outboxEntries: 0, outboxBytes: 0 },
   };
+  for (const { domain, depth, bytes } of await world.store.outboxes()) {
+    const entries = await world.store.outboxAfter({ domain, after: 0, entriesMax: 1e5, bytesMax: 1e9 });
+    const sums = [entries.length, entries.reduce((sum, { body }) => sum + body.length, 0)];
+    assert.deepEqual([depth, bytes], sums);
+    counts.outboxEntries += depth;
+    counts.outboxBytes += bytes;
+  }
   for (const accountId of new Set<AccountId>(people.map((person) => person.accountId))) {
     if (await world.store.findAccount(accountId)) counts.accounts += 1;
     for (const { deviceId } of await world.store.listDevices(accountId)) {

@@ -79,7 +79,7 @@ export function deviceContract(test: ContractTest): void {
     const [entry, ...others] = await world.entries(first);
     assert.equal(others.length, 0);
     assert.deepEqual(plain(entry), {
-      ...{ seq: 1, kind: "notice", senderAccount: null, senderDevice: null },
+      ...{ seq: 1, kind: "notice", senderAccount: null, senderDevice: null, senderDomain: null },
       ...{ entryId: notice.entryId, payload: notice.payload },
       ...{ acceptedAt: world.now, expiresAt: notice.expiresAt },
     });

@@ -10,13 +10,13 @@ export function enqueueContract(test: ContractTest): void {
     const [sender, first, second] = [await world.person(), await world.person(), await world.person()];
     const message = world.message(sender, [first, second]);
     assert.deepEqual(await world.store.enqueue(message), {
-      ...{ status: "accepted", replayed: false, recipients: ["ok", "ok"] },
+      ...{ status: "accepted", replayed: false, recipients: ["ok", "ok"], remote: [] },
       ...{ acceptedAt: message.now, expiresAt: message.expiresAt },
     });
     for (const person of [first, second]) {
       assert.deepEqual(plain(await world.entries(person)), [{
         ...{ seq: 1, kind: "message", entryId: message.entryId, payload: message.parts[0]!.payload },
-        ...{ senderAccount: sender.accountId, senderDevice: sender.deviceId },
+        ...{ senderAccount: sender.accountId, senderDevice: sender.deviceId, senderDomain: null },
         ...{ acceptedAt: message.now, expiresAt: message.expiresAt },
       }]);
     }

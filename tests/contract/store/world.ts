@@ -45,6 +45,8 @@ export const WIDE_LIMITS: EnqueueLimits = {
   idempotencyMs: DAY_MS,
   idempotencyCountMax: 50_000,
   guardsPerDay: 100,
+  outboxDepthMax: 1000,
+  outboxBytesMax: 10_000_000,
 };
 
 /** A person with one device. */
@@ -152,6 +154,8 @@ export class World implements AsyncDisposable {
       parts: [{ payload: randomBytes(100), recipients: recipients.map((person) => person.deviceId) }],
       expiresAt: this.now + 30 * DAY_MS,
       commitsTo: [],
+      origin: null,
+      remote: [],
       guard: null,
       limits: WIDE_LIMITS,
       now: this.now,

@@ -8,6 +8,7 @@ const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 const TIMES = {
   idempotencyMs: DAY,
+  relayedIdempotencyMs: 4 * DAY,
   guardIdleMs: DAY,
   sessionIdleMs: 30 * DAY,
   sessionMs: 365 * DAY,

@@ -14,6 +14,7 @@ function entry(seq: number, bytes: number): Entry {
     entryId: randomId<EntryId>(),
     senderAccount: null,
     senderDevice: null,
+    senderDomain: null,
     payload: new Uint8Array(bytes),
     acceptedAt: 0,
     expiresAt: 1,

@@ -13,6 +13,7 @@ import type {
 import * as accounts from "../../../../mod/store/file/accounts.ts";
 import * as blobs from "../../../../mod/store/file/blobs.ts";
 import * as keyPackages from "../../../../mod/store/file/keypackages.ts";
+import * as outbox from "../../../../mod/store/file/outbox.ts";
 import * as queues from "../../../../mod/store/file/queues.ts";
 import { countAll, initSetup, writeMark } from "../../../../mod/store/file/server_rows.ts";
 import * as sessions from "../../../../mod/store/file/sessions.ts";
@@ -117,12 +118,33 @@ const VERBS: Record<string, Verb> = {
       guard: n % 6
         ? null
         : { groupId: "aa" as GroupId, epoch: n % 3, tokenSha256: bytes(1), nextTokenSha256: bytes(1) },
-      limits: { ...LIMITS, queueDepthMax: 12, queueBytesMax: 200, senderShare: 0.5, idempotencyCountMax: 4 },
+      origin: n % 3 ? null : `${n % 2}.example`,
+      remote: n % 3 === 1
+        ? [{ domain: `${n % 4}.example`, body: new Uint8Array(n % 50), recipients: 2 }]
+        : [],
+      limits: {
+        ...LIMITS,
+        outboxDepthMax: 3,
+        outboxBytesMax: 90,
+        queueDepthMax: 12,
+        queueBytesMax: 200,
+        senderShare: 0.5,
+        idempotencyCountMax: 4,
+      },
       now,
     }),
+  settleOutbox: (state, n, now) => {
+    const domain = `${n % 4}.example`;
+    const settled = state.queueIndex.outboxIds(domain).slice(0, n % 3)
+      .map((id) => ({ id, failure: n % 5 ? null : notice }));
+    outbox.settleOutbox(state, { domain, settled, now });
+  },
+  setPeerBlocked: (state, n, now) =>
+    outbox.setPeerBlocked(state, { domain: `${n % 5}.example`, blocked: n % 2 === 0 }, now),
   ack: (state, n) => queues.ack(state, device(n), n % 15),
   expireEntries: (state, n, now) => queues.expireEntries(state, now, n % 4),
-  expireMessageIds: (state, n, now) => queues.expireMessageIds(state, now - 30, n % 4),
+  expireMessageIds: (state, n, now) =>
+    queues.expireMessageIds(state, { before: now - 30, remoteBefore: now - 60 }, n % 4),
   expireGuards: (state, n, now) => queues.expireGuards(state, now - 40, n % 2),
   putBlobReference: (state, n, now) =>
     blobs.putBlobReference(state, {
@@ -169,6 +191,7 @@ function look(state: State) {
       blocked: [...state.accountIndex.blockedBy(account(n))].sort(),
       blobBytes: state.blobIndex.bytesOf(account(n)),
     })),
+    outboxes: outbox.outboxes(state),
     segments: state.queueIndex.segmentBytes(0),
   };
 }

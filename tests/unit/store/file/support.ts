@@ -25,6 +25,8 @@ export const LIMITS: EnqueueLimits = {
   idempotencyMs: 86_400_000,
   idempotencyCountMax: 50_000,
   guardsPerDay: 100,
+  outboxDepthMax: 1000,
+  outboxBytesMax: 10_000_000,
 };
 
 /** A folder that is removed at the end. */
@@ -184,6 +186,8 @@ export function message(
     }],
     expiresAt: LATER,
     commitsTo: [],
+    origin: null,
+    remote: [],
     guard: null,
     limits: LIMITS,
     now: NOW,

@@ -38,6 +38,8 @@ async function write(store: Awaited<ReturnType<typeof openStore>>, ids: Ids): Pr
       ...{
         expiresAt: now + 1e9,
         commitsTo: [],
+        origin: null,
+        remote: [],
         guard: null,
         limits: { ...WIDE_LIMITS, senderShare: 1 },
         now,
