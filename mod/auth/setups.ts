@@ -82,6 +82,11 @@ export class OpaqueSetups {
       this.newest(suiteId);
   }
 
+  /** The ids of the newest setup of each suite. */
+  newestOfEach(): ReadonlySet<number> {
+    return newestSetups(this.#setups);
+  }
+
   /** The setup that a record was made under, retired or not; null when it is gone. Reads the store again when it is not known. */
   async find(setupId: number): Promise<OpaqueSetup | null> {
     const known = () => this.#setups.find((setup) => setup.setupId === setupId) ?? null;

@@ -18,7 +18,7 @@ import { recordRotation } from "../admin/rotate_history.ts";
 import { localNames } from "../admin/rotate_tls_files.ts";
 import { Authenticator } from "../auth/authenticator.ts";
 import { OpaquePool } from "../auth/opaque.ts";
-import { newestSetups, OpaqueSetups } from "../auth/setups.ts";
+import { OpaqueSetups } from "../auth/setups.ts";
 import { OPAQUE_SUITE_NAMES, OPAQUE_SUITES } from "../base/opaque_suite.ts";
 import { AccessTokens } from "../auth/tokens.ts";
 import { Blobs } from "../delivery/blobs.ts";
@@ -206,7 +206,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     rekeying: false,
   };
   const listener = cleanup.use(startListener(context));
-  registerGauges(context);
+  registerGauges(context, setups);
   // The event loop is real under every clock.
   cleanup.defer(watchEventLoop(metrics.registry, systemClock));
   const health = settings.metricsEnabled ? startHealth(context, { listener, expiry }) : null;
@@ -317,7 +317,7 @@ async function shutDown(
   log.info("stopped");
 }
 
-function registerGauges(context: ServerContext): void {
+function registerGauges(context: ServerContext, setups: OpaqueSetups): void {
   const { store, metrics, registry, delivery, certificates, memory, requestsInFlight } = context;
   metrics.onCollect(async () => {
     metrics.connections.set(registry.count);
@@ -329,7 +329,7 @@ function registerGauges(context: ServerContext): void {
     metrics.certificateExpirySeconds.set(certificates.info.notAfter / 1000);
     const counts = await store.counts();
     metrics.setStoreCounts(counts);
-    const newest = newestSetups(await store.opaqueSetups());
+    const newest = setups.newestOfEach();
     const underNewest = (await store.accountsBySetup()).filter(({ setupId }) => newest.has(setupId))
       .reduce((sum, { accounts }) => sum + accounts, 0);
     metrics.setOpaqueAccounts({ current: underNewest, retired: counts.accounts - underNewest });
