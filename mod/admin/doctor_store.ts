@@ -1,5 +1,6 @@
 /** The store: whether it opens, whether it is sound, which key it is under, and what operations have left behind. */
 import { join } from "node:path";
+import { newestSetups } from "../auth/setups.ts";
 import { messageOf } from "../base/errors.ts";
 import { exists } from "../base/files.ts";
 import { StoreBusyError } from "../store/admin_store.ts";
@@ -88,9 +89,10 @@ async function setupsCheck({ admin }: DoctorContext, store: Store): Promise<Doct
   const name = "OPAQUE setups";
   const setups = (await store.opaqueSetups()).filter(({ retiredAt }) => retiredAt === null);
   const accounts = new Map((await store.accountsBySetup()).map((each) => [each.setupId, each.accounts]));
+  const current = newestSetups(setups);
   const newest = setups.at(-1);
-  const old = setups.slice(0, -1);
-  if (!newest || old.length === 0) return ok(name, "one");
+  const old = setups.filter(({ setupId }) => !current.has(setupId));
+  if (!newest || old.length === 0) return ok(name, current.size > 1 ? "one of each suite" : "one");
   const waiting = old.map(({ setupId }) => `${accounts.get(setupId) ?? 0} under setup ${setupId}`).join(", ");
   const done = old.find(({ setupId }) => (accounts.get(setupId) ?? 0) === 0);
   if (done) {

@@ -1,11 +1,11 @@
 /**
  * `rotate opaque`: a new server setup. New accounts get it, the others move to it at their next login, unnoticed; an
  * old setup is retired when nobody needs it any more. The OPRF seed is kept unless a leak asks for a new one: with the
- * same seed nobody can see by the server's answers which accounts have moved.
+ * same seed nobody can see by the server's answers which accounts have moved. Each suite has its own setups.
  */
 import { OpaquePool } from "../auth/opaque.ts";
 import { type Bytes, concat } from "../base/bytes.ts";
-import { SUITE_RISTRETTO255 } from "../base/opaque_suite.ts";
+import { OPAQUE_SUITE_NAMES, oprfSeedBytes, SUITE_P256, SUITE_RISTRETTO255 } from "../base/opaque_suite.ts";
 import type { OpaqueSetup, Store } from "../store/store.ts";
 import { type AdminContext, AdminError, type JsonObject, type Operation } from "./operations.ts";
 import { InputReader } from "./operations_input.ts";
@@ -13,13 +13,13 @@ import { finishRotation } from "./rotate_history.ts";
 import { rotationAnswer } from "./rotate_plan.ts";
 import { allAccounts } from "./users_find.ts";
 
-/** A setup is `oprf_seed ‖ private key ‖ dummy public key`. */
-const SEED_BYTES = 64;
 /** Names of locked-out accounts that are told. */
 const NAMES_MAX = 10_000;
 /** Names in a message for people. */
 const NAMES_SHOWN = 20;
 const SETUP_ID_MAX = 2 ** 31 - 1;
+
+const SUITE_IDS = new Map([...OPAQUE_SUITE_NAMES].map(([id, name]): [string, number] => [name, id]));
 
 /** A new setup, or the end of an old one. */
 export const rotateOpaque: Operation = {
@@ -32,24 +32,32 @@ export const rotateOpaque: Operation = {
     const dryRun = read.flag("dryRun");
     const newSeed = read.flag("newSeed");
     const force = read.flag("force");
+    const suite = read.text("suite") ?? "ristretto255";
     const setupId = read.number("retire", { min: 0, max: SETUP_ID_MAX, otherwise: 0 });
     read.end();
     if (setupId > 0 && newSeed) throw new AdminError("A new seed and retiring a setup are two commands");
+    const suiteId = SUITE_IDS.get(suite);
+    if (suiteId === undefined) {
+      throw new AdminError(`--suite is one of ${[...SUITE_IDS.keys()].join(", ")}: ${suite}`);
+    }
     if (setupId === 0 && force) throw new AdminError("--force belongs to --retire");
     return setupId > 0
       ? await retire(context, { setupId, force, dryRun })
-      : await add(context, { newSeed, dryRun });
+      : await add(context, { suiteId, newSeed, dryRun });
   },
 };
 
 async function add(
   context: AdminContext,
-  { newSeed, dryRun }: { newSeed: boolean; dryRun: boolean },
+  { suiteId, newSeed, dryRun }: { suiteId: number; newSeed: boolean; dryRun: boolean },
 ): Promise<JsonObject> {
   const store = await context.store();
-  const newest = (await store.opaqueSetups()).at(-1);
-  if (!newest) throw new AdminError("There is no OPAQUE setup yet: the first start makes it");
-  const { accounts } = await store.counts();
+  const newest = newestOf(await store.opaqueSetups(), suiteId);
+  if (!newest) {
+    const name = OPAQUE_SUITE_NAMES.get(suiteId);
+    throw new AdminError(`There is no OPAQUE setup of ${name} yet: the first start with that suite makes it`);
+  }
+  const accounts = await accountsOfSuite(store, suiteId);
   const base = {
     key: "opaque",
     dryRun,
@@ -63,10 +71,11 @@ async function add(
     notes: notesOfAdding(newest, newSeed),
   } as const;
   if (dryRun) return rotationAnswer({ ...base, version: null, more: { setups: await setupRows(store) } });
-  const fresh = await freshSetup();
-  const secret = newSeed ? fresh : concat(newest.secret.subarray(0, SEED_BYTES), fresh.subarray(SEED_BYTES));
+  const fresh = await freshSetup(suiteId);
+  const seedBytes = oprfSeedBytes(suiteId);
+  const secret = newSeed ? fresh : concat(newest.secret.subarray(0, seedBytes), fresh.subarray(seedBytes));
   const now = context.clock.now();
-  const { setupId } = await store.addOpaqueSetup({ suiteId: SUITE_RISTRETTO255, secret, createdAt: now });
+  const { setupId } = await store.addOpaqueSetup({ suiteId, secret, createdAt: now });
   await context.step("added the setup");
   await context.server?.accounts.refreshOpaqueSetups();
   const how = `setup ${setupId}${newSeed ? " with a new seed" : ""}`;
@@ -90,9 +99,28 @@ function notesOfAdding({ setupId }: OpaqueSetup, newSeed: boolean): string[] {
   ];
 }
 
-async function freshSetup(): Promise<Bytes> {
-  await using pool = await OpaquePool.open({ workers: 1, pendingMax: 1 });
-  return await pool.createSetup(SUITE_RISTRETTO255);
+async function freshSetup(suiteId: number): Promise<Bytes> {
+  await using pool = await OpaquePool.open({ workers: 1, pendingMax: 1, suites: [suiteId] });
+  return await pool.createSetup(suiteId);
+}
+
+function newestOf(setups: readonly OpaqueSetup[], suiteId: number): OpaqueSetup | undefined {
+  return setups.findLast((setup) => setup.suiteId === suiteId && setup.retiredAt === null);
+}
+
+async function accountsOfSuite(store: Store, suiteId: number): Promise<number> {
+  const ids = (await store.opaqueSetups()).filter((setup) => setup.suiteId === suiteId).map((each) =>
+    each.setupId
+  );
+  const all = await store.accountsBySetup();
+  return all.filter(({ setupId }) => ids.includes(setupId)).reduce((sum, { accounts }) => sum + accounts, 0);
+}
+
+/** Ends with p256: its newest setup can be retired when no start will use it any more. */
+function isNeeded(context: AdminContext, setup: OpaqueSetup, setups: readonly OpaqueSetup[]): boolean {
+  if (setup === setups.at(-1)) return true;
+  const suiteOff = setup.suiteId === SUITE_P256 && !context.settings.opaqueSuites.includes("p256");
+  return setup === newestOf(setups, setup.suiteId) && !suiteOff;
 }
 
 async function retire(
@@ -103,9 +131,10 @@ async function retire(
   const setups = await store.opaqueSetups();
   const setup = setups.find((each) => each.setupId === setupId);
   if (!setup) throw new AdminError(`There is no OPAQUE setup ${setupId}: ${knownSetups(setups)}`);
-  if (setup === setups.at(-1)) {
+  if (isNeeded(context, setup, setups)) {
+    const other = setup.suiteId === SUITE_RISTRETTO255 ? "" : " --suite p256";
     throw new AdminError(
-      `Setup ${setupId} is the newest, which accounts use: make another with \`qpq-server rotate opaque\` first`,
+      `Setup ${setupId} is the newest, which accounts use: make another with \`qpq-server rotate opaque${other}\` first`,
     );
   }
   if (setup.retiredAt !== null) {
@@ -180,8 +209,9 @@ function knownSetups(setups: readonly OpaqueSetup[]): string {
 /** Every setup with its accounts, oldest first. No secret. */
 export async function setupRows(store: Store): Promise<JsonObject[]> {
   const accounts = new Map((await store.accountsBySetup()).map((each) => [each.setupId, each.accounts]));
-  return (await store.opaqueSetups()).map(({ setupId, createdAt, retiredAt }) => ({
+  return (await store.opaqueSetups()).map(({ setupId, suiteId, createdAt, retiredAt }) => ({
     setupId,
+    suite: OPAQUE_SUITE_NAMES.get(suiteId) ?? String(suiteId),
     accounts: accounts.get(setupId) ?? 0,
     createdAt,
     retiredAt,

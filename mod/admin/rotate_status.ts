@@ -106,16 +106,22 @@ async function dbKey({ settings, server }: AdminContext): Promise<JsonObject> {
 
 async function opaque({ server, store }: AdminContext): Promise<JsonObject> {
   if (!server) return { source: "database", pending: [NOT_OPENED] };
-  const setups = await setupRows(await store());
-  const old = setups.slice(0, -1).filter(({ retiredAt }) => retiredAt === null);
+  const setups = (await setupRows(await store())).filter(({ retiredAt }) => retiredAt === null);
+  const newest = (suite: unknown) => setups.findLast((row) => row["suite"] === suite)?.["setupId"] ?? null;
   return {
     source: "database",
-    setup: setups.at(-1)?.["setupId"] ?? null,
-    pending: old.map(({ setupId, accounts }) =>
-      accounts === 0
-        ? `no account is left under setup ${setupId}: \`qpq-server rotate opaque --retire ${setupId}\``
-        : `${accounts} accounts under setup ${setupId} move at their next login`
-    ),
+    setup: newest("ristretto255"),
+    ...(newest("p256") === null ? {} : { p256Setup: newest("p256") }),
+    pending: setups.flatMap(({ setupId, suite, accounts }) => {
+      if (setupId === newest(suite)) {
+        return suite === "ristretto255" || accounts === 0 ? [] : [
+          `${accounts} accounts of the suite ${suite} (setup ${setupId}) move to ristretto255 at their next login`,
+        ];
+      }
+      return accounts === 0
+        ? [`no account is left under setup ${setupId}: \`qpq-server rotate opaque --retire ${setupId}\``]
+        : [`${accounts} accounts under setup ${setupId} move at their next login`];
+    }),
   };
 }
 

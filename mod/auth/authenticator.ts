@@ -135,6 +135,11 @@ export class Authenticator {
     return this.#registration.registerFinish(auth, request);
   }
 
+  /** See {@link Logins.requireRoom}. */
+  requireLoginRoom(request: Pick<LoginStart, "suiteIds" | "ke1">): void {
+    this.#logins.requireRoom(request);
+  }
+
   /** See {@link Logins.start}. */
   loginStart(auth: ConnectionAuth, request: LoginStart): Promise<LoginStarted> {
     return this.#logins.start(auth, request);

@@ -1,13 +1,13 @@
 /**
  * LoginStart, LoginFinish, Resume. Until a key is proven there is one answer, `loginFailed`, for whatever is
  * wrong, and the same work is done for it: an unknown user is answered under the oldest setup in use with as many
- * store reads, an unknown session costs as many signature checks as a wrong signature.
+ * store reads, and so is an account whose record is of another suite than the asker's KE1; an unknown session costs as many signature checks as a wrong signature.
  */
 import { type Bytes, concat, equalConstantTime, fromHex, utf8 } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import { type AccountId, type DeviceId, ID_BYTES, randomId, type SessionId } from "../base/ids.ts";
-import { OPAQUE_BYTES, OPAQUE_SUITES, SUITE_RISTRETTO255 } from "../base/opaque_suite.ts";
+import { OPAQUE_SIZES, OPAQUE_SUITES } from "../base/opaque_suite.ts";
 import { verifyWithLabel } from "../base/sign_with_label.ts";
 import { normaliseUserName } from "../base/user_name.ts";
 import type { Account, AccountStore, ServerNotice, SessionState, SessionStore } from "../store/store.ts";
@@ -121,23 +121,17 @@ export class Logins {
     const { store, pool, setups, pending, realmId } = this.#deps;
     const userName = normaliseUserName(request.userName);
     const { ke1 } = request;
-    const offered = OPAQUE_SUITES.filter((suite) => request.suiteIds.includes(suite));
-    if (offered.length === 0 || ke1.length !== OPAQUE_BYTES.ke1) {
-      throw new QpqError(
-        "malformedRequest",
-        `Cannot answer KE1 of ${ke1.length} bytes in suites ${request.suiteIds}`,
-      );
-    }
+    const suiteId = this.#suiteOf(request);
+    pool.requireRoom(suiteId);
     const { handle, answer } = await pending.begin(auth, async () => {
       const found = await store.findAccountByName(userName);
-      const setup = found && offered.includes(found.credential.suiteId)
+      const setup = found?.credential.suiteId === suiteId
         ? await setups.find(found.credential.setupId)
         : null;
       // Without its setup, or under a retired one, a record is useless: such an account is answered like an unknown one.
       const usable = setup?.retiredAt === null ? setup : null;
       const account = usable ? found : null;
-      const suiteId = account?.credential.suiteId ?? SUITE_RISTRETTO255;
-      const secret = (usable ?? setups.oldest()).secret;
+      const secret = (usable ?? setups.oldest(suiteId)).secret;
       const record = account?.credential.record ?? null;
       const { state, ke2 } = await pool.loginStart({
         suiteId,
@@ -150,6 +144,21 @@ export class Logins {
       return { work: { kind: "login", userName, suiteId, state, account }, answer: { suiteId, ke2 } };
     });
     return { handle, ...answer };
+  }
+
+  /** Throws `overloaded` when this LoginStart could not be answered: to be asked before anything is done for it. */
+  requireRoom(request: Pick<LoginStart, "suiteIds" | "ke1">): void {
+    this.#deps.pool.requireRoom(this.#suiteOf(request));
+  }
+
+  /** The offered suite that KE1 is of: its size tells. Which suite an account has is never told. */
+  #suiteOf({ suiteIds, ke1 }: Pick<LoginStart, "suiteIds" | "ke1">): number {
+    const suiteId = OPAQUE_SUITES.find((suite) =>
+      suiteIds.includes(suite) && OPAQUE_SIZES.get(suite)?.ke1 === ke1.length &&
+      this.#deps.pool.answers(suite)
+    );
+    if (suiteId !== undefined) return suiteId;
+    throw new QpqError("malformedRequest", `Cannot answer KE1 of ${ke1.length} bytes in suites ${suiteIds}`);
   }
 
   /** Judges KE3, then the device's proofs; makes a session. */
@@ -176,6 +185,7 @@ export class Logins {
     events.onPasswordProven(event);
     const { account, ...session } = await this.#createSession(proven, request);
     const now = clock.now();
+    // Also from another suite: the newest setup is one of the strongest.
     const reregister = account.credential.setupId !== this.#deps.setups.newest().setupId;
     auth.login = {
       accountId: account.accountId,
@@ -345,7 +355,8 @@ function sameRecord(a: Account, b: Account): boolean {
 function checkLoginFinish(request: LoginFinish): void {
   const { ke3, deviceId, deviceKey, deviceName } = request;
   const printable = !/\p{Cc}/u.test(deviceName) && [...deviceName].length <= DEVICE_NAME_CHARACTERS_MAX;
-  const measured = ke3.length === OPAQUE_BYTES.ke3 && deviceId.length === 2 * ID_BYTES &&
+  const measured = [...OPAQUE_SIZES.values()].some((sizes) => sizes.ke3 === ke3.length) &&
+    deviceId.length === 2 * ID_BYTES &&
     deviceKey.length === 32;
   if (!printable || !measured) {
     throw new QpqError("malformedRequest", "Cannot read LoginFinish: a field is outside its bounds");

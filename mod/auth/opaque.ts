@@ -1,13 +1,15 @@
 /**
- * OPAQUE's server side (RFC 9807) in a pool of workers, so that its elliptic curves never stop the network
- * thread. Sizes are checked before any worker sees a message. Each worker has one job at a time; the others
- * wait in one bounded queue. A worker that dies is replaced and its job is rejected.
+ * OPAQUE's server side in a pool of workers, so that its elliptic curves never stop the network thread. Sizes are
+ * checked before any worker sees a message. Each worker has one job at a time; the others wait in a bounded queue.
+ * The jobs of an expensive suite wait in a much shorter one of their own, begin only when no other waits, and leave
+ * one worker free of them where there are several. A worker that dies is replaced and its job is rejected.
  */
 import { assert } from "../base/assert.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { QpqError } from "../base/errors.ts";
-import { OPAQUE_BYTES, SUITE_RISTRETTO255 } from "../base/opaque_suite.ts";
-import type { OpaqueAnswer, OpaqueJob } from "./opaque_worker.ts";
+import { OPAQUE_SIZES, OPAQUE_SUITE_NAMES, type OpaqueSizes } from "../base/opaque_suite.ts";
+import { SUITE_P256, SUITE_RISTRETTO255 } from "../base/opaque_suite.ts";
+import type { OpaqueAnswer, OpaqueJob } from "./opaque_job.ts";
 
 /** Settings of the pool. */
 export interface OpaquePoolOptions {
@@ -15,12 +17,24 @@ export interface OpaquePoolOptions {
   readonly workers: number;
   /** Jobs that may wait for a worker; more are refused with `overloaded`. */
   readonly pendingMax: number;
+  /** Suites that are answered. Default: ristretto255 alone. */
+  readonly suites?: readonly number[];
+  /** Called with the suite of each job that was refused with `overloaded`. */
+  readonly onRefused?: (suiteId: number) => void;
   /** Another worker module, for tests of what happens when one fails. */
   readonly workerUrl?: string;
 }
 
 /** What a refused caller is told to wait: about what a full queue of 256 takes two workers. */
 const RETRY_AFTER_MS = 500;
+
+/**
+ * Jobs of P-256 that may wait: at 0.1 s each on one worker, the last one's client waits for 1.6 s. More of them would
+ * only wait longer, and a client gives up after some seconds.
+ */
+export const COSTLY_PENDING_MAX = 16;
+/** About what such a queue takes. */
+const COSTLY_RETRY_AFTER_MS = 2_000;
 
 interface Task {
   readonly job: OpaqueJob;
@@ -40,6 +54,7 @@ export class OpaquePool implements AsyncDisposable {
   readonly #options: OpaquePoolOptions;
   readonly #seats = new Set<Seat>();
   readonly #queue: Task[] = [];
+  readonly #costly: Task[] = [];
   #closed = false;
 
   private constructor(options: OpaquePoolOptions) {
@@ -61,27 +76,27 @@ export class OpaquePool implements AsyncDisposable {
 
   /** A new server setup: `oprf_seed ‖ server_private_key ‖ dummy_public_key`, 128 secret bytes. */
   async createSetup(suiteId: number): Promise<Bytes> {
-    checkSuite(suiteId);
-    const [setup] = await this.#do({ kind: "createSetup" });
-    return expectBytes(setup, OPAQUE_BYTES.serverSetup);
+    const sizes = this.#sizes(suiteId);
+    const [setup] = await this.#do({ suiteId, kind: "createSetup" });
+    return expectBytes(setup, sizes.serverSetup);
   }
 
   /** Answers a RegistrationRequest. Throws `malformedRequest` when it does not decode. */
   async registrationResponse(
     input: { suiteId: number; setup: Uint8Array; userName: string; request: Uint8Array },
   ): Promise<Bytes> {
-    checkSuite(input.suiteId);
-    checkBytes("RegistrationRequest", input.request, OPAQUE_BYTES.registrationRequest);
-    const { setup, userName, request } = input;
-    const [response] = await this.#do({ kind: "registrationResponse", setup, userName, request });
-    return expectBytes(response, OPAQUE_BYTES.registrationResponse);
+    const sizes = this.#sizes(input.suiteId);
+    checkBytes("RegistrationRequest", input.request, sizes.registrationRequest);
+    const { suiteId, setup, userName, request } = input;
+    const [response] = await this.#do({ suiteId, kind: "registrationResponse", setup, userName, request });
+    return expectBytes(response, sizes.registrationResponse);
   }
 
   /** Throws `malformedRequest` unless `record` is one that logins can use: to be stored only then. */
   async checkRecord(input: { suiteId: number; setup: Uint8Array; record: Uint8Array }): Promise<void> {
-    checkSuite(input.suiteId);
-    checkBytes("registration record", input.record, OPAQUE_BYTES.registrationRecord);
-    await this.#do({ kind: "checkRecord", setup: input.setup, record: input.record });
+    const { suiteId, setup, record } = input;
+    checkBytes("registration record", record, this.#sizes(suiteId).registrationRecord);
+    await this.#do({ suiteId, kind: "checkRecord", setup, record });
   }
 
   /**
@@ -96,25 +111,50 @@ export class OpaquePool implements AsyncDisposable {
     ke1: Uint8Array;
     realmId: string;
   }): Promise<{ state: Bytes; ke2: Bytes }> {
-    checkSuite(input.suiteId);
-    checkBytes("KE1", input.ke1, OPAQUE_BYTES.ke1);
-    const { setup, userName, record, ke1, realmId } = input;
-    assert(record === null || record.length === OPAQUE_BYTES.registrationRecord, "Stored record: wrong size");
-    const [state, ke2] = await this.#do({ kind: "loginStart", setup, userName, record, ke1, realmId });
+    const sizes = this.#sizes(input.suiteId);
+    checkBytes("KE1", input.ke1, sizes.ke1);
+    const { suiteId, setup, userName, record, ke1, realmId } = input;
+    assert(record === null || record.length === sizes.registrationRecord, "Stored record: wrong size");
+    const [state, ke2] = await this.#do({
+      suiteId,
+      kind: "loginStart",
+      setup,
+      userName,
+      record,
+      ke1,
+      realmId,
+    });
     assert(state, "No login state");
-    return { state, ke2: expectBytes(ke2, OPAQUE_BYTES.ke2) };
+    return { state, ke2: expectBytes(ke2, sizes.ke2) };
   }
 
-  /** The 64-byte session key; null when KE3 does not verify. */
+  /** The session key; null when KE3 does not verify. */
   async loginFinish(
     input: { suiteId: number; state: Uint8Array; ke3: Uint8Array; realmId: string },
   ): Promise<Bytes | null> {
-    checkSuite(input.suiteId);
-    checkBytes("KE3", input.ke3, OPAQUE_BYTES.ke3);
-    const { state, ke3, realmId } = input;
-    const answer = await this.#submit({ kind: "loginFinish", state, ke3, realmId });
+    const sizes = this.#sizes(input.suiteId);
+    checkBytes("KE3", input.ke3, sizes.ke3);
+    const { suiteId, state, ke3, realmId } = input;
+    const answer = await this.#submit({ suiteId, kind: "loginFinish", state, ke3, realmId });
     if (answer.status === "rejected") return null;
-    return expectBytes(outputOf(answer)[0], OPAQUE_BYTES.sessionKey);
+    return expectBytes(outputOf(answer)[0], sizes.sessionKey);
+  }
+
+  /** Throws `overloaded` when no job of this suite could wait: to be asked before any other work is done for it. */
+  requireRoom(suiteId: number): void {
+    const costly = isCostly(suiteId);
+    const max = costly ? Math.min(COSTLY_PENDING_MAX, this.#options.pendingMax) : this.#options.pendingMax;
+    if ((costly ? this.#costly : this.#queue).length < max) return;
+    this.#options.onRefused?.(suiteId);
+    const name = OPAQUE_SUITE_NAMES.get(suiteId) ?? suiteId;
+    throw new QpqError("overloaded", `Cannot queue an OPAQUE job of ${name} as waiting must be < ${max}`, {
+      retryAfterMs: costly ? COSTLY_RETRY_AFTER_MS : RETRY_AFTER_MS,
+    });
+  }
+
+  /** Whether this suite is answered. */
+  answers(suiteId: number): boolean {
+    return (this.#options.suites ?? [SUITE_RISTRETTO255]).includes(suiteId);
   }
 
   /** Ends the workers; what waits is rejected. Idempotent. */
@@ -132,34 +172,48 @@ export class OpaquePool implements AsyncDisposable {
     return outputOf(await this.#submit(job));
   }
 
-  #submit(job: OpaqueJob): Promise<OpaqueAnswer> {
-    if (this.#closed) return Promise.reject(failure("the pool was closed"));
-    // A login's second half always gets in: there is at most one for each first half that did.
-    if (job.kind !== "loginFinish" && this.#queue.length >= this.#options.pendingMax) {
-      const message = `Cannot queue an OPAQUE job as waiting must be < ${this.#options.pendingMax}`;
-      return Promise.reject(new QpqError("overloaded", message, { retryAfterMs: RETRY_AFTER_MS }));
-    }
+  async #submit(job: OpaqueJob): Promise<OpaqueAnswer> {
+    if (this.#closed) throw failure("the pool was closed");
+    // Second halves always get in, and cost nothing in any suite: there is at most one for each first half that did.
+    const second = job.kind === "loginFinish" || (job.kind === "checkRecord" && isCostly(job.suiteId));
+    if (!second) this.requireRoom(job.suiteId ?? SUITE_RISTRETTO255);
     const { promise, resolve, reject } = Promise.withResolvers<OpaqueAnswer>();
-    this.#queue.push({ job, resolve, reject });
+    (isCostly(job.suiteId) && !second ? this.#costly : this.#queue).push({ job, resolve, reject });
     this.#assign();
-    return promise;
+    return await promise;
+  }
+
+  #sizes(suiteId: number): OpaqueSizes {
+    const sizes = OPAQUE_SIZES.get(suiteId);
+    if (sizes && this.answers(suiteId)) return sizes;
+    throw new QpqError("malformedRequest", `Cannot use OPAQUE suite ${suiteId}: not known or not enabled`);
   }
 
   /** Gives waiting jobs to free workers. */
   #assign(): void {
     // Replacements that failed to start are tried again when there is work, not in a loop.
-    while (!this.#closed && this.#seats.size < this.#options.workers && this.#queue.length > 0) {
+    while (!this.#closed && this.#seats.size < this.#options.workers && this.#waiting > 0) {
       this.#hire().catch((error) => {
         if (this.#seats.size === 0) this.#rejectQueue(String(error));
       });
     }
     for (const seat of this.#seats) {
       if (!seat.ready || seat.task) continue;
-      const task = this.#queue.shift();
+      const task = this.#queue.shift() ?? this.#nextCostly();
       if (!task) return;
       seat.task = task;
       seat.worker.postMessage(task.job);
     }
+  }
+
+  get #waiting(): number {
+    return this.#queue.length + this.#costly.length;
+  }
+
+  /** A job of an expensive suite, unless that would leave no worker for the others. */
+  #nextCostly(): Task | undefined {
+    const busy = [...this.#seats].filter(({ task }) => task && isCostly(task.job.suiteId)).length;
+    return busy < Math.max(1, this.#options.workers - 1) ? this.#costly.shift() : undefined;
   }
 
   /** Starts a worker; resolves when it is ready. */
@@ -202,7 +256,7 @@ export class OpaquePool implements AsyncDisposable {
   }
 
   #rejectQueue(reason: string): void {
-    for (const task of this.#queue.splice(0)) task.reject(failure(reason));
+    for (const task of [...this.#queue.splice(0), ...this.#costly.splice(0)]) task.reject(failure(reason));
   }
 }
 
@@ -216,10 +270,8 @@ function outputOf(answer: OpaqueAnswer): readonly Bytes[] {
   throw new QpqError("malformedRequest", `Cannot decode an OPAQUE message: ${answer.status}`);
 }
 
-function checkSuite(suiteId: number): void {
-  if (suiteId !== SUITE_RISTRETTO255) {
-    throw new QpqError("malformedRequest", `Cannot use OPAQUE suite ${suiteId}: not known`);
-  }
+function isCostly(suiteId: number | undefined): boolean {
+  return suiteId === SUITE_P256;
 }
 
 function checkBytes(what: string, bytes: Uint8Array, length: number): void {

@@ -3,6 +3,7 @@ import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import { type AccountId, randomId } from "../base/ids.ts";
+import { OPAQUE_SUITES } from "../base/opaque_suite.ts";
 import { normaliseUserName } from "../base/user_name.ts";
 import type { AccountStore, Credential, OpaqueSetup } from "../store/store.ts";
 import {
@@ -83,16 +84,18 @@ export class Registration {
    * looks the same whether name and invitation are good or not.
    */
   async registerStart(auth: ConnectionAuth, request: RegisterStart): Promise<RecordStarted> {
-    const { store, setups } = this.#deps;
+    const { store, setups, pool } = this.#deps;
+    const { suiteId } = request;
+    requireSuite(pool, suiteId);
     const userName = normaliseUserName(request.userName);
     const invited = request.invitation !== "";
     if (!auth.admitted && !invited) {
       throw new QpqError("tokenRequired", "Cannot register without the access token or an invitation");
     }
+    pool.requireRoom(suiteId);
     if (!invited && await store.findAccountByName(userName)) throw nameTaken();
     const invitationSha256 = invited ? await hashInvitation(request.invitation) : null;
-    const { setupId } = setups.newest();
-    const { suiteId } = request;
+    const { setupId } = setups.newest(suiteId);
     const work = { kind: "registration" as const, userName, suiteId, setupId, invitationSha256 };
     return this.#start(auth, { work, userName, request: request.request });
   }
@@ -131,10 +134,17 @@ export class Registration {
   /** Begins a new record for the caller's account. The caller has proven the password just before. */
   async changePasswordStart(auth: ConnectionAuth, request: ChangePasswordStart): Promise<RecordStarted> {
     const { accountId } = requireFreshLogin(auth, this.#deps.clock);
+    const { suiteId } = request;
+    requireSuite(this.#deps.pool, suiteId);
     const account = await this.#deps.store.findAccount(accountId);
     if (!account) throw new QpqError("notFound", "Cannot change the password: the account is gone");
-    const { setupId } = this.#deps.setups.newest();
-    const { suiteId } = request;
+    if (OPAQUE_SUITES.indexOf(suiteId) > OPAQUE_SUITES.indexOf(account.credential.suiteId)) {
+      throw new QpqError(
+        "malformedRequest",
+        "Cannot change the password: an account never gets a weaker suite",
+      );
+    }
+    const { setupId } = this.#deps.setups.newest(suiteId);
     const work = { kind: "passwordChange" as const, accountId, suiteId, setupId };
     return this.#start(auth, { work, userName: account.userName, request: request.request });
   }
@@ -192,6 +202,11 @@ export class Registration {
     assert(setup, `OPAQUE setup ${setupId} went away within an exchange`);
     return setup;
   }
+}
+
+function requireSuite(pool: OpaquePool, suiteId: number): void {
+  if (pool.answers(suiteId)) return;
+  throw new QpqError("malformedRequest", `Cannot use OPAQUE suite ${suiteId}: not known or not enabled`);
 }
 
 function checkKeys({ wrappedAccountKey }: { wrappedAccountKey: Uint8Array }): void {

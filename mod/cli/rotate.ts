@@ -123,12 +123,14 @@ function addOpaque(rotate: Command, terminal: Terminal): void {
     declare: (command) =>
       destructive(command)
         .option("--new-seed", "with a new OPRF seed: after a leak of the database and its key")
+        .option("--suite <name>", "ristretto255 or p256: of which OPAQUE suite (default: ristretto255)")
         .option("--retire <setup>", "end an old setup; refused while accounts need it")
         .option("--force", "retire it all the same: those accounts need `user reset`"),
     input: (flags) => ({
       dryRun: flags["dryRun"] === true,
       newSeed: flags["newSeed"] === true,
       force: flags["force"] === true,
+      ...(flags["suite"] === undefined ? {} : { suite: flags["suite"] as string }),
       ...(flags["retire"] === undefined ? {} : { retire: wholeNumber(flags, "retire") }),
     }),
     reach: confirmed(rotateOpaque, ({ lockedOut }) => {

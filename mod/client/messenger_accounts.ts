@@ -6,6 +6,7 @@ import { fromHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import { type AccountId, type DeviceId, idOf } from "../base/ids.ts";
+import { SUITE_RISTRETTO255 } from "../base/opaque_suite.ts";
 import { parseUserAddress, userAddressText } from "../base/user_address.ts";
 import type { ServerLink } from "./identity.ts";
 import { nameIn, ownAccount, ownDomain } from "./messenger_contacts.ts";
@@ -42,6 +43,8 @@ export interface Credentials {
   readonly password: string;
   /** For the first login in this state. */
   readonly deviceName?: string;
+  /** Also tries the weaker OPAQUE suite P-256, for an account that this state has not logged in before. */
+  readonly allowP256?: boolean;
 }
 
 /** Who a client is. */
@@ -210,15 +213,18 @@ export class Accounts {
     return this.whoami()!;
   }
 
-  async #login(link: ServerLink, { userName, password, deviceName }: Credentials): Promise<void> {
+  async #login(link: ServerLink, credentials: Credentials): Promise<void> {
+    const { userName, password, deviceName, allowP256 } = credentials;
     const device = await this.#device(deviceName);
-    const { account, sessionId } = await session.login(link, { userName, password, device });
     const former = this.#state.one("account");
+    const suiteSeen = former && (former.suiteSeen ?? SUITE_RISTRETTO255);
+    const request = { userName, password, device, suiteSeen, allowP256 };
+    const { account, sessionId, suiteSeen: suiteNow } = await session.login(link, request);
     if (former && former.accountId !== account.accountId) {
       throw new QpqError("deviceConflict", `The server knows ${account.userName} as another account now`);
     }
     await this.#state.transaction((tx) => {
-      tx.set("account", account);
+      tx.set("account", { ...account, suiteSeen: suiteNow });
       tx.set("session", { sessionId });
     });
   }

@@ -3,11 +3,10 @@
  * device's binding to the session key, the account key wrapped under the export key. Nothing is kept here:
  * what must survive is returned.
  */
-import * as opaque from "@serenity-kit/opaque";
-import { base64url, type Bytes, concat, copy, equal, fromBase64url, fromHex, utf8 } from "../base/bytes.ts";
+import { type Bytes, concat, copy, equal, fromHex, utf8 } from "../base/bytes.ts";
 import { QpqError } from "../base/errors.ts";
 import { type AccountId, type DeviceId, idOf, randomId, type SessionId } from "../base/ids.ts";
-import { CLIENT_KEY_STRETCHING, OPAQUE_SUITES, SUITE_RISTRETTO255 } from "../base/opaque_suite.ts";
+import { OPAQUE_SUITE_NAMES, OPAQUE_SUITES, SUITE_P256, SUITE_RISTRETTO255 } from "../base/opaque_suite.ts";
 import { normaliseUserName } from "../base/user_name.ts";
 import {
   generateKeyPair,
@@ -18,15 +17,11 @@ import {
   wrapAccountKey,
 } from "./account_keys.ts";
 import type { ServerLink } from "./identity.ts";
+import { type KeyStretching, ristretto255 } from "./opaque_ristretto255.ts";
+import type { ClientSuite } from "./opaque_side.ts";
 
 /** Longest device name (UTF-16 units) that is sent. */
 const DEVICE_NAME_CHARACTERS_MAX = 64;
-
-/**
- * How OPAQUE stretches a password on this side. It is sealed into the record: a login has to name what the
- * registration named. Only for passwords that cannot be guessed may it be less than the default.
- */
-export type KeyStretching = NonNullable<Parameters<typeof opaque.client.finishLogin>[0]["keyStretching"]>;
 
 /** This device: made before its first login, then never changed. */
 export interface OwnDevice {
@@ -48,6 +43,20 @@ export interface LoginResult {
   readonly sessionId: SessionId;
   /** The server did not know this device before. */
   readonly newDevice: boolean;
+  /** The best OPAQUE suite that the account was seen with: to be remembered, and given to the next login. */
+  readonly suiteSeen: number;
+}
+
+/**
+ * The suites that a login may use, in the order in which it tries them. An account that was seen with a suite never
+ * goes to a weaker one. Of one that was never seen only a person can allow P-256.
+ */
+export function suitesToOffer(
+  options: { suiteSeen?: number | undefined; allowP256?: boolean | undefined },
+): number[] {
+  if (options.suiteSeen === SUITE_RISTRETTO255) return [SUITE_RISTRETTO255];
+  if (options.suiteSeen === SUITE_P256) return [SUITE_P256, SUITE_RISTRETTO255];
+  return options.allowP256 ? [...OPAQUE_SUITES] : [SUITE_RISTRETTO255];
 }
 
 /** One of the account's own devices. */
@@ -74,17 +83,26 @@ export async function makeDevice(name: string): Promise<OwnDevice> {
  */
 export async function register(
   link: ServerLink,
-  account: { userName: string; password: string; invitation?: string; keyStretching?: KeyStretching },
+  account: {
+    userName: string;
+    password: string;
+    invitation?: string;
+    keyStretching?: KeyStretching;
+    /** Default: ristretto255. */
+    suiteId?: number;
+  },
 ): Promise<AccountId> {
   const userName = normaliseUserName(account.userName);
-  const record = await startRecord(account.password, account.keyStretching);
+  const { suiteId = SUITE_RISTRETTO255 } = account;
+  const suite = await clientSuite(suiteId, account.keyStretching);
+  const record = await suite.startRecord(passwordText(account.password));
   const { handle, registrationResponse } = await link.connection.call("registerStart", {
     userName,
-    suiteId: SUITE_RISTRETTO255,
+    suiteId,
     registrationRequest: record.request,
     ...(account.invitation === undefined ? {} : { invitation: account.invitation }),
   });
-  const { registrationRecord, exportKey } = record.finish(registrationResponse, link.hello.realmId);
+  const { registrationRecord, exportKey } = await record.finish(registrationResponse, link.hello.realmId);
   const key = await generateKeyPair();
   const { accountId } = await link.connection.call("registerFinish", {
     handle,
@@ -101,21 +119,12 @@ export async function register(
  */
 export async function login(
   link: ServerLink,
-  request: { userName: string; password: string; device: OwnDevice; keyStretching?: KeyStretching },
+  request: LoginRequest & { device: OwnDevice },
 ): Promise<LoginResult> {
   const { connection, hello } = link;
   const { device } = request;
   const userName = normaliseUserName(request.userName);
-  const started = await startLogin(request.password, request.keyStretching);
-  const { handle, suiteId, ke2 } = await connection.call("loginStart", {
-    userName,
-    suiteIds: [...OPAQUE_SUITES],
-    ke1: started.ke1,
-  });
-  if (!OPAQUE_SUITES.includes(suiteId)) {
-    throw new QpqError("internal", `The server chose an OPAQUE suite that was not offered: ${suiteId}`);
-  }
-  const { ke3, sessionKey, exportKey } = started.finish(ke2, hello.realmId);
+  const { handle, suiteId, ke3, sessionKey, exportKey } = await provePassword(link, { ...request, userName });
   const deviceId = fromHex(device.deviceId);
   const { publicKey, privateKey } = device.key;
   const answer = await connection.call("loginFinish", {
@@ -135,7 +144,66 @@ export async function login(
   const account: OwnAccount = { accountId: idOf(answer.accountId), userName, key };
   if (!answer.deviceSigned) await signThisDevice(link, { account, device });
   if (answer.reregister) await changePassword(link, { account, password: request.password });
-  return { account, sessionId: idOf(answer.sessionId), newDevice: answer.newDevice };
+  const suiteSeen = answer.reregister ? SUITE_RISTRETTO255 : suiteId;
+  return { account, sessionId: idOf(answer.sessionId), newDevice: answer.newDevice, suiteSeen };
+}
+
+/** Who logs in, and with which suites: see {@link suitesToOffer}. */
+export interface LoginRequest {
+  readonly userName: string;
+  readonly password: string;
+  readonly keyStretching?: KeyStretching;
+  readonly suiteSeen?: number | undefined;
+  readonly allowP256?: boolean | undefined;
+}
+
+interface Proof {
+  readonly handle: number;
+  readonly suiteId: number;
+  readonly ke3: Bytes;
+  readonly sessionKey: Bytes;
+  readonly exportKey: Bytes;
+}
+
+/**
+ * KE1 to KE3, in one suite after the other: the server never says which one an account has, as that would tell
+ * everybody that there is such an account.
+ */
+async function provePassword(link: ServerLink, request: LoginRequest): Promise<Proof> {
+  for (const suiteId of suitesToOffer(request)) {
+    const proof = await tryPassword(link, { ...request, suiteId });
+    if (proof) return proof;
+  }
+  throw new QpqError("loginFailed", "Cannot log in: the user name or the password is wrong");
+}
+
+/** Null for a wrong name or password, or an account of another suite. */
+async function tryPassword(
+  { connection, hello }: ServerLink,
+  request: LoginRequest & { suiteId: number },
+): Promise<Proof | null> {
+  const { userName, password, suiteId, keyStretching } = request;
+  const suite = await clientSuite(suiteId, keyStretching);
+  const started = await suite.startLogin(passwordText(password));
+  const answer = await connection.call("loginStart", { userName, suiteIds: [suiteId], ke1: started.ke1 });
+  if (answer.suiteId !== suiteId) throw refusedSuite(answer.suiteId, request);
+  const finished = await started.finish(answer.ke2, hello.realmId);
+  return finished && { handle: answer.handle, suiteId, ...finished };
+}
+
+function refusedSuite(
+  answered: number,
+  { userName, suiteId, suiteSeen }: LoginRequest & { suiteId: number },
+): QpqError {
+  const name = (id: number) => OPAQUE_SUITE_NAMES.get(id) ?? `number ${id}`;
+  const seen = suiteSeen === suiteId ? `${userName} has logged in with ${name(suiteSeen)} before, and ` : "";
+  return new QpqError(
+    "internal",
+    `Refused to log in: ${seen}the server answered OPAQUE suite ${name(answered)} where ${
+      name(suiteId)
+    } was ` +
+      "offered. A server of ours does not do that: somebody may want the weaker suite. The password was not given away",
+  );
 }
 
 /** Resumes a session by the device's signature over this connection's nonce and the pinned certificate. */
@@ -182,12 +250,12 @@ export async function changePassword(
   change: { account: OwnAccount; password: string },
 ): Promise<void> {
   const { userName, key } = change.account;
-  const record = await startRecord(change.password);
+  const record = await (await clientSuite(SUITE_RISTRETTO255)).startRecord(passwordText(change.password));
   const { handle, registrationResponse } = await link.connection.call("changePasswordStart", {
     suiteId: SUITE_RISTRETTO255,
     registrationRequest: record.request,
   });
-  const { registrationRecord, exportKey } = record.finish(registrationResponse, link.hello.realmId);
+  const { registrationRecord, exportKey } = await record.finish(registrationResponse, link.hello.realmId);
   const wrappedAccountKey = await wrapAccountKey(key, { exportKey, userName });
   await link.connection.call("changePasswordFinish", { handle, registrationRecord, wrappedAccountKey });
 }
@@ -213,60 +281,10 @@ function passwordText(password: string): string {
   return password.normalize("NFC");
 }
 
-/** The client's half of a registration record. */
-async function startRecord(typed: string, keyStretching: KeyStretching = CLIENT_KEY_STRETCHING): Promise<{
-  request: Bytes;
-  finish(response: Uint8Array, realmId: string): { registrationRecord: Bytes; exportKey: Bytes };
-}> {
-  await opaque.ready;
-  const password = passwordText(typed);
-  const { clientRegistrationState, registrationRequest } = opaque.client.startRegistration({ password });
-  return {
-    request: fromBase64url(registrationRequest),
-    finish(response, realmId) {
-      const finished = opaque.client.finishRegistration({
-        password,
-        clientRegistrationState,
-        registrationResponse: base64url(response),
-        identifiers: { server: realmId },
-        keyStretching,
-      });
-      return {
-        registrationRecord: fromBase64url(finished.registrationRecord),
-        exportKey: fromBase64url(finished.exportKey),
-      };
-    },
-  };
-}
-
-/** The client's half of a login. */
-async function startLogin(typed: string, keyStretching: KeyStretching = CLIENT_KEY_STRETCHING): Promise<{
-  ke1: Bytes;
-  finish(ke2: Uint8Array, realmId: string): { ke3: Bytes; sessionKey: Bytes; exportKey: Bytes };
-}> {
-  await opaque.ready;
-  const password = passwordText(typed);
-  const { clientLoginState, startLoginRequest } = opaque.client.startLogin({ password });
-  return {
-    ke1: fromBase64url(startLoginRequest),
-    finish(ke2, realmId) {
-      const finished = opaque.client.finishLogin({
-        password,
-        clientLoginState,
-        loginResponse: base64url(ke2),
-        identifiers: { server: realmId },
-        keyStretching,
-      });
-      if (!finished) {
-        throw new QpqError("loginFailed", "Cannot log in: the user name or the password is wrong");
-      }
-      return {
-        ke3: fromBase64url(finished.finishLoginRequest),
-        sessionKey: fromBase64url(finished.sessionKey),
-        exportKey: fromBase64url(finished.exportKey),
-      };
-    },
-  };
+/** The client's side of a suite. */
+async function clientSuite(suiteId: number, keyStretching?: KeyStretching): Promise<ClientSuite> {
+  if (suiteId === SUITE_P256) return (await import("./opaque_p256.ts")).p256;
+  return await ristretto255(keyStretching);
 }
 
 async function hmac(key: Uint8Array, ...content: readonly Uint8Array[]): Promise<Bytes> {

@@ -24,6 +24,8 @@ export interface AccountRecord {
   readonly accountId: AccountId;
   readonly userName: string;
   readonly key: KeyPair;
+  /** The best OPAQUE suite that it was seen with. None: it was ristretto255, before there were others. */
+  readonly suiteSeen?: number;
 }
 
 /** This device: made before its first login. */

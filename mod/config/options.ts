@@ -205,6 +205,14 @@ const readPeers: Reader<readonly string[]> = (raw) => {
   return entries;
 };
 
+const readSuites: Reader<readonly string[]> = (raw) => {
+  const words = readList(raw);
+  if (words instanceof Refusal) return words;
+  const wrong = words.find((word) => word !== "ristretto255" && word !== "p256");
+  if (wrong !== undefined) return new Refusal(`must be of ristretto255, p256: ${wrong.slice(0, 80)}`);
+  return words.includes("ristretto255") ? words : new Refusal("must hold ristretto255");
+};
+
 const keep = (value: number, text: string) =>
   integer<number>("live", value, { min: 0, max: 100_000 }, { text });
 
@@ -327,6 +335,15 @@ export const OPTIONS = {
     defaultText: "number of processors less one, at most 2",
     text: "Threads for password logins (OPAQUE).",
   }),
+  opaque_suites: row<"list", readonly string[]>(
+    "list",
+    "restart",
+    { read: readSuites, default: ["ristretto255"], shown: "ristretto255", valuesText: "ristretto255, p256" },
+    {
+      text:
+        "OPAQUE suites of password logins. `ristretto255` must be among them. `p256` is for clients that can have nothing else, and is off for good reasons: it is draft 07 of OPAQUE and not RFC 9807, it is not constant time, nobody has audited it, and a login costs 0.1 s of a processor (96 to 113 ms, against 1.4 ms). It has a short queue of its own beyond which logins are refused with `overloaded`. Accounts move to ristretto255 at their next login; without `p256` the server does not start while there are accounts that have not.",
+    },
+  ),
   udp_buffer_bytes: bytes(
     "restart",
     4 * MIB,

@@ -7,6 +7,7 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Clock } from "../base/clock.ts";
 import { ERRORS } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
+import { OPAQUE_SUITE_NAMES } from "../base/opaque_suite.ts";
 import { registerProcessMetrics } from "./process_metrics.ts";
 
 const log = logger("metrics");
@@ -174,6 +175,12 @@ export class Metrics {
     labelNames: ["setup"],
     registers: [this.registry],
   });
+  readonly #opaqueRefused = new Counter({
+    name: "qpq_opaque_refused_total",
+    help: "OPAQUE exchanges refused as too many of their suite were waiting",
+    labelNames: ["suite"],
+    registers: [this.registry],
+  });
   readonly storeDiskBytes = this.#gauge("qpq_store_disk_bytes", "Bytes of the store on disk, without blobs");
   readonly #batchSeconds: Histogram;
   readonly #batchSize: Histogram;
@@ -211,6 +218,7 @@ export class Metrics {
     for (const limit of [...options.limits, OTHER]) this.#limitHits.add(limit);
     for (const reason of PEER_REFUSAL_REASONS) this.#peerRefusals.add(reason);
     this.setOpaqueAccounts({ current: 0, retired: 0 });
+    for (const suite of OPAQUE_SUITE_NAMES.values()) this.#opaqueRefused.inc({ suite }, 0);
     new Gauge({ name: "qpq_build_info", help: "1, with the version", labelNames: ["version"], registers })
       .set({ version: options.version }, 1);
     const sendQueueBytes = this.#gauge("qpq_send_queue_bytes", "Bytes waiting to be sent, all connections");
@@ -264,6 +272,11 @@ export class Metrics {
     this.#store.keyPackages.set(counts.keyPackages);
     this.#store.blobs.set(counts.blobs);
     this.#store.blobBytes.set(counts.blobBytes);
+  }
+
+  /** An OPAQUE exchange was refused as too many of its suite were waiting. */
+  opaqueRefused(suiteId: number): void {
+    this.#opaqueRefused.inc({ suite: OPAQUE_SUITE_NAMES.get(suiteId) ?? OTHER });
   }
 
   /** Accounts under the setup that new registrations get, and under older ones, which migrate at the next login. */

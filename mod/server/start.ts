@@ -19,6 +19,7 @@ import { localNames } from "../admin/rotate_tls_files.ts";
 import { Authenticator } from "../auth/authenticator.ts";
 import { OpaquePool } from "../auth/opaque.ts";
 import { OpaqueSetups } from "../auth/setups.ts";
+import { OPAQUE_SUITE_NAMES, OPAQUE_SUITES } from "../base/opaque_suite.ts";
 import { AccessTokens } from "../auth/tokens.ts";
 import { Blobs } from "../delivery/blobs.ts";
 import { Expiry } from "../delivery/expiry.ts";
@@ -112,15 +113,18 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     key: openedKey,
     clock,
   });
+  const suites = OPAQUE_SUITES.filter((id) => settings.opaqueSuites.includes(OPAQUE_SUITE_NAMES.get(id)!));
   const pool = cleanup.use(
     await OpaquePool.open({
       workers: settings.opaqueWorkers ?? defaultWorkers(),
       pendingMax: OPAQUE_PENDING_MAX,
+      suites,
+      onRefused: (suiteId) => metrics.opaqueRefused(suiteId),
     }),
   );
   const live = new LiveSettings(started.settings);
   const tokens = await AccessTokens.of(await acceptedTokens(live.current));
-  const setups = await OpaqueSetups.open({ store, pool, clock });
+  const setups = await OpaqueSetups.open({ store, pool, clock, suites });
 
   const registry = new Registry();
   const limits = new Limits({ clock, metrics, registry, settings: settings.limits });
@@ -203,7 +207,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     rekeying: false,
   };
   const listener = cleanup.use(startListener(context));
-  registerGauges(context);
+  registerGauges(context, setups);
   // The event loop is real under every clock.
   cleanup.defer(watchEventLoop(metrics.registry, systemClock));
   const health = settings.metricsEnabled ? startHealth(context, { listener, expiry }) : null;
@@ -314,7 +318,7 @@ async function shutDown(
   log.info("stopped");
 }
 
-function registerGauges(context: ServerContext): void {
+function registerGauges(context: ServerContext, setups: OpaqueSetups): void {
   const { store, metrics, registry, delivery, certificates, memory, requestsInFlight } = context;
   metrics.onCollect(async () => {
     metrics.connections.set(registry.count);
@@ -326,7 +330,9 @@ function registerGauges(context: ServerContext): void {
     metrics.certificateExpirySeconds.set(certificates.info.notAfter / 1000);
     const counts = await store.counts();
     metrics.setStoreCounts(counts);
-    const underNewest = (await store.accountsBySetup()).at(-1)?.accounts ?? 0;
+    const newest = setups.newestOfEach();
+    const underNewest = (await store.accountsBySetup()).filter(({ setupId }) => newest.has(setupId))
+      .reduce((sum, { accounts }) => sum + accounts, 0);
     metrics.setOpaqueAccounts({ current: underNewest, retired: counts.accounts - underNewest });
     metrics.storeDiskBytes.set(await store.diskBytes());
   });

@@ -6,7 +6,8 @@
 import { Buffer } from "node:buffer";
 import { createHash, createHmac, createPrivateKey, createPublicKey, sign, verify } from "node:crypto";
 import * as opaque from "@serenity-kit/opaque";
-import { answer, type OpaqueJob } from "../../mod/auth/opaque_worker.ts";
+import type { OpaqueJob } from "../../mod/auth/opaque_job.ts";
+import { answer } from "../../mod/auth/opaque_ristretto255.ts";
 import { type Bytes, copy } from "../../mod/base/bytes.ts";
 import { randomId } from "../../mod/base/ids.ts";
 import { prng } from "../support/prng.ts";

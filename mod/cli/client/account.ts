@@ -31,6 +31,7 @@ export function addAccount(client: Command, terminal: Terminal): void {
   client.command("login").argument("<user>")
     .description("log this device in to an account; its groups stay when it was logged in before")
     .option("--device-name <name>", "what this device is called (default: this machine's name)")
+    .option("--allow-p256", "for an account made by a client that has only the weaker OPAQUE suite P-256")
     .addHelpText("after", example(terminal, "--server 127.0.0.1:7000 --ca data/tls/ca.pem login alice"))
     .action((user: string, options: LoginOptions, command: Command) =>
       runCommand(terminal, command, (context) => login(context, { user, ...options }))
@@ -69,6 +70,7 @@ export function addAccount(client: Command, terminal: Terminal): void {
 
 interface LoginOptions {
   readonly deviceName?: string;
+  readonly allowP256?: boolean;
 }
 interface RegisterOptions extends LoginOptions {
   readonly invitation?: string;
@@ -133,6 +135,7 @@ async function login(context: Context, request: LoginOptions & { user: string })
       userName: request.user,
       password,
       deviceName: request.deviceName ?? Deno.hostname(),
+      allowP256: request.allowP256 === true,
     });
     const text = isNew
       ? `Logged in as ${me.userName} on a new device; your other devices add it to your groups when they next receive`

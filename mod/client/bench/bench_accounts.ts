@@ -5,7 +5,8 @@
 import { base64url, fromHex, hex, randomBytes } from "../../base/bytes.ts";
 import type { SessionId } from "../../base/ids.ts";
 import type { ServerLink } from "../identity.ts";
-import { type KeyStretching, login, makeDevice, type OwnDevice, register, resume } from "../session.ts";
+import type { KeyStretching } from "../opaque_ristretto255.ts";
+import { login, makeDevice, type OwnDevice, register, resume } from "../session.ts";
 import { type BenchServer, inParallel } from "./bench_server.ts";
 
 /** Accounts made, connected or deleted at once: more only wait for each other. */

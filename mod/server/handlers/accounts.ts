@@ -54,12 +54,12 @@ export const accountHandlers: Pick<
 
   async loginStart({ server, connection }, request) {
     const userName = normaliseUserName(request.userName);
+    const suiteIds = boundedList(request.suiteIds, "suite_ids", SUITES_MAX);
+    const ke1 = boundedBytes(request.ke1, "ke1", OPAQUE_BYTES_MAX);
+    // Before it is charged: who is refused because others are many has not tried anything.
+    server.authenticator.requireLoginRoom({ suiteIds, ke1 });
     await server.limits.chargeLogin(connection, userName);
-    return await server.authenticator.loginStart(connection.auth, {
-      userName,
-      suiteIds: boundedList(request.suiteIds, "suite_ids", SUITES_MAX),
-      ke1: boundedBytes(request.ke1, "ke1", OPAQUE_BYTES_MAX),
-    });
+    return await server.authenticator.loginStart(connection.auth, { userName, suiteIds, ke1 });
   },
 
   async loginFinish({ server, connection }, request) {

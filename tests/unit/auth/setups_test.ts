@@ -40,6 +40,8 @@ Deno.test("newest() and oldest() are setups that are not retired", async () => {
   const store = {
     opaqueSetups: () => Promise.resolve(stored),
     initOpaqueSetup: () => assert.fail("has some"),
+    addOpaqueSetup: () => assert.fail("has one of each suite"),
+    accountsBySetup: () => Promise.resolve([]),
   };
   await using pool = await OpaquePool.open({ workers: 1, pendingMax: 4 });
   const setups = await OpaqueSetups.open({ store, pool, clock: new FakeClock() });

@@ -55,6 +55,7 @@ function examples(key: OptionKey): { good: [string, string]; bad: string } {
   const option = optionOf(key);
   const two = (good: [string, string], bad: string) => ({ good, bad });
   if (key === "backup.schedule") return two(["6h", "03:30"], "25:00");
+  if (key === "opaque_suites") return two(["ristretto255,p256", "p256,ristretto255"], "p256");
   if (key === "backup.encrypt_to") return two([`age1${"q".repeat(58)}`, `age1${"p".repeat(58)}`], "alice");
   if (key === "federation.domain") return two(["a.example", "b.example"], "no domain");
   switch (option.type) {
