@@ -96,7 +96,8 @@ export class MessageWriter {
   }
 
   #text(text: string): void {
-    this.#data(utf8(text));
+    if (text === "") this.#uint(0);
+    else this.#data(utf8(text));
   }
 
   #reserve(length: number): void {

@@ -165,10 +165,12 @@ export type Statuses = Pick<Accepted, "recipients" | "remote">;
 
 /** As a column keeps them. */
 export function writeStatuses({ recipients, remote }: Statuses): Uint8Array {
-  return Uint8Array.from([
-    ...recipients.map((status) => STATUSES.indexOf(status)),
-    ...remote.map((status) => REMOTE_FIRST + REMOTE_STATUSES.indexOf(status)),
-  ]);
+  const bytes = new Uint8Array(recipients.length + remote.length);
+  recipients.forEach((status, index) => bytes[index] = STATUSES.indexOf(status));
+  remote.forEach((status, index) => {
+    bytes[recipients.length + index] = REMOTE_FIRST + REMOTE_STATUSES.indexOf(status);
+  });
+  return bytes;
 }
 
 /** What a column keeps. */
