@@ -1,10 +1,11 @@
 /**
  * `rotate federation`: the certificate that this server shows to other servers, and the CAs whose servers it trusts.
  * `tls/federation/` of the data folder has a folder for each version with `cert.pem`, `key.pem` and `ca.pem`, and the
- * file `current` with the name of the one that counts: the three change together, in one rename.
+ * file `current` with the name of the one that counts: they change together, in one rename. `crl.pem` is optional.
  */
 import { join } from "node:path";
 import { exists, keepOwner, readTextIfThere, syncFolder } from "../base/files.ts";
+import { RevocationLists } from "../transport/crl.ts";
 import { fingerprintText } from "../transport/fingerprint.ts";
 import { chainPem, checkCertificate, inspectCertificate } from "../transport/tls.ts";
 import type { ServerCertificate } from "../transport/transport.ts";
@@ -17,6 +18,8 @@ import { writeManagedFile, writeSecretFile } from "./secret_file.ts";
 /** What federation needs: a pair, and a set of CAs (PEM). */
 export interface FederationIdentity extends ServerCertificate {
   readonly caPem: string;
+  /** Revocation lists of those CAs (PEM); null when there are none. */
+  readonly crlPem: string | null;
 }
 
 /** Certificates in a CA set. */
@@ -31,6 +34,7 @@ export async function readFederationIdentity(dataDir: string): Promise<Federatio
     certificatePem: await read("cert.pem"),
     privateKeyPem: await read("key.pem"),
     caPem: await read("ca.pem"),
+    crlPem: await readTextIfThere(join(folder, "crl.pem")),
   };
 }
 
@@ -39,18 +43,20 @@ export const rotateFederation: Operation = {
   name: "rotate federation",
   whenStopped: "changes",
   audited: true,
-  secretInputs: ["certificatePem", "privateKeyPem", "caPem"],
+  secretInputs: ["certificatePem", "privateKeyPem", "caPem", "crlPem"],
   alone: "rotation",
   async run(context, input) {
     const read = new InputReader(input);
     const dryRun = read.flag("dryRun");
+    const crlInput = read.text("crlPem");
     const identity = {
       certificatePem: read.requiredText("certificatePem"),
       privateKeyPem: read.requiredText("privateKeyPem"),
       caPem: read.requiredText("caPem"),
+      crlPem: crlInput === "none" ? null : crlInput ?? await formerCrl(context.settings.dataDir),
     };
     read.end();
-    refuseUnusable(identity, context.clock.now());
+    await refuseUnusable(identity, context.clock.now());
     const info = inspectCertificate(identity.certificatePem);
     const cas = inspectCertificate(identity.caPem).chainDer.length;
     const steps = [
@@ -58,7 +64,12 @@ export const rotateFederation: Operation = {
         cas === 1 ? "" : "s"
       } are put in place together`,
     ];
-    const notes = ["Connections between servers use it from the next start"];
+    const notes = [
+      "A running server uses it for new links within a minute; open ones live on as long as they are valid",
+    ];
+    if (identity.crlPem !== null && crlInput === undefined) {
+      notes.push("The former revocation lists stay; --crl none drops them");
+    }
     const more = {
       fingerprint: fingerprintText(info.leafSha256),
       names: [...info.names],
@@ -95,6 +106,9 @@ async function install(context: AdminContext, identity: FederationIdentity): Pro
   await context.step("wrote the key");
   await writeManagedFile(join(root, name, "cert.pem"), identity.certificatePem, 0o644);
   await writeManagedFile(join(root, name, "ca.pem"), identity.caPem, 0o644);
+  if (identity.crlPem !== null) {
+    await writeManagedFile(join(root, name, "crl.pem"), identity.crlPem, 0o644);
+  }
   await syncFolder(root);
   await context.step("wrote the new version");
   await writeManagedFile(join(root, "current"), `${name}\n`, 0o644);
@@ -127,10 +141,28 @@ async function versions(root: string): Promise<[name: string, version: number][]
   return found;
 }
 
-function refuseUnusable(identity: FederationIdentity, now: number): void {
+/** The lists of the version that counts; null when it has none, or there is none. */
+async function formerCrl(dataDir: string): Promise<string | null> {
+  const folder = await currentFolder(dataDir).catch(() => null);
+  return folder === null ? null : await readTextIfThere(join(folder, "crl.pem"));
+}
+
+async function refuseUnusable(identity: FederationIdentity, now: number): Promise<void> {
   const problems = [...checkCertificate({ ...identity, now }), ...caProblems(identity.caPem, now)];
+  problems.push(...await crlProblems(identity, now));
   if (problems.length === 0) return;
   throw new AdminError(`Nothing was changed: this cannot be used\n- ${problems.join("\n- ")}`);
+}
+
+async function crlProblems({ crlPem, caPem }: FederationIdentity, now: number): Promise<string[]> {
+  if (crlPem === null) return [];
+  try {
+    await RevocationLists.read(crlPem, { caPem, now });
+    return [];
+  } catch (error) {
+    const hint = "; give the lists of these CAs with --crl, or --crl none";
+    return [`The revocation lists: ${error instanceof Error ? error.message : error}${hint}`];
+  }
 }
 
 /** The set is a list of CA certificates in any order, each good by itself. */

@@ -85,10 +85,12 @@ function addFederation(rotate: Command, terminal: Terminal): void {
       dryRun(command)
         .requiredOption("--cert <file>", "certificate chain (PEM, leaf first)")
         .requiredOption("--key <file>", "private key of it (PEM)")
-        .requiredOption("--ca <file>", "CAs of the servers to trust (PEM)"),
+        .requiredOption("--ca <file>", "CAs of the servers to trust (PEM)")
+        .option("--crl <file>", "revocation lists of those CAs (PEM); none drops the former ones"),
     input: async (flags) => ({
       dryRun: flags["dryRun"] === true,
       ...await filesOf(flags, { cert: "certificatePem", key: "privateKeyPem", ca: "caPem" }),
+      ...await crlOf(flags["crl"]),
     }),
     show: showRotation,
   }, terminal);
@@ -171,6 +173,12 @@ async function filesOf(
   }
   const texts = given.map(async (flag) => [names[flag]!, await readText(String(flags[flag]), flag)]);
   return Object.fromEntries(await Promise.all(texts));
+}
+
+/** Without the flag the former lists stay. */
+async function crlOf(flag: unknown): Promise<JsonObject> {
+  if (flag === undefined) return {};
+  return { crlPem: flag === "none" ? "none" : await readText(String(flag), "crl") };
 }
 
 async function readText(path: string, flag: string): Promise<string> {

@@ -117,10 +117,10 @@ export class Links implements Disposable {
   }
 
   #schedule(): void {
+    if (this.#ended) return;
     this.#cancel = this.#options.clock.after(RECHECK_MS, () => {
-      this.#recheck().finally(() => {
-        if (!this.#ended) this.#schedule();
-      });
+      this.#schedule();
+      this.#recheck();
     });
   }
 

@@ -168,10 +168,10 @@ export class PeerListener implements AsyncDisposable {
   }
 
   #schedule(): void {
+    if (this.#ended) return;
     this.#cancel = this.options.clock.after(RECHECK_MS, () => {
-      this.#recheck().finally(() => {
-        if (!this.#ended) this.#schedule();
-      });
+      this.#schedule();
+      this.#recheck();
     });
   }
 

@@ -3,9 +3,9 @@ import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { copy } from "../base/bytes.ts";
 import { messageOf } from "../base/errors.ts";
-import { chainPem, inspectCertificate } from "./tls.ts";
+import { inspectCertificate } from "./tls.ts";
 
-const PEM_BLOCK = /-----BEGIN X509 CRL-----[\s\S]*?-----END X509 CRL-----/g;
+const PEM_BLOCK = /-----BEGIN (X509 )?CRL-----[\s\S]*?-----END (X509 )?CRL-----/g;
 
 x509.cryptoProvider.set(crypto);
 
@@ -98,32 +98,4 @@ async function isSignedBy(list: x509.X509Crl, ca: x509.X509Certificate): Promise
 /** Hexadecimal without leading zeros. */
 function normalSerial(serial: string): string {
   return serial.toLowerCase().replace(/^0+(?=.)/, "");
-}
-
-/** The PEM of a list that revokes certificates (DER) of `ca`; for tests and small authorities. */
-export async function makeCrl(
-  crl: {
-    ca: { certificatePem: string; privateKeyPem: string };
-    revokedDer: readonly Uint8Array[];
-    now: number;
-    lifeMs: number;
-  },
-): Promise<string> {
-  const ca = new x509.X509Certificate(
-    chainPem(inspectCertificate(crl.ca.certificatePem).chainDer.slice(0, 1)),
-  );
-  const pkcs8 = x509.PemConverter.decodeFirst(crl.ca.privateKeyPem);
-  const algorithm = { name: "ECDSA", namedCurve: "P-256" };
-  const list = await x509.X509CrlGenerator.create({
-    issuer: ca.subject,
-    thisUpdate: new Date(crl.now),
-    nextUpdate: new Date(crl.now + crl.lifeMs),
-    entries: crl.revokedDer.map((der) => ({
-      serialNumber: new x509.X509Certificate(copy(der)).serialNumber,
-      revocationDate: new Date(crl.now),
-    })),
-    signingAlgorithm: { name: "ECDSA", hash: "SHA-256" },
-    signingKey: await crypto.subtle.importKey("pkcs8", pkcs8, algorithm, false, ["sign"]),
-  });
-  return `${list.toString("pem").trim()}\n`;
 }
