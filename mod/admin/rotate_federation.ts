@@ -67,7 +67,7 @@ export const rotateFederation: Operation = {
     const notes = [
       "A running server uses it for new links within a minute; open ones live on as long as they are valid",
     ];
-    if (identity.crlPem !== null && crlInput === undefined) {
+    if (identity.crlPem !== null && crlInput === null) {
       notes.push("The former revocation lists stay; --crl none drops them");
     }
     const more = {
