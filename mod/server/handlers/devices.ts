@@ -3,7 +3,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { strangersDevice } from "../../federation/messages.ts";
 import type { DeviceSchema } from "../../protocol/qpq_pb.ts";
 import type { Device } from "../../store/store.ts";
-import { idBytes, idField } from "../../protocol/fields.ts";
+import { idField } from "../../protocol/fields.ts";
 import type { Handlers } from "./types.ts";
 
 /** Methods of devices. */
