@@ -79,6 +79,22 @@ export interface LiveVitals {
   readonly connectionsFromOneAddress: number;
 }
 
+/** Exchange with other servers, in the running server. */
+export interface LiveFederation {
+  /** What waits for each of them, and what is done about it. */
+  status(): Promise<JsonObject>;
+  /** Who they are: listed, blocked, linked. */
+  peers(): Promise<JsonObject[]>;
+  /** Tries what waits at once; returns the domains for which something does. Null: all. */
+  retry(domain: string | null, when: "now" | "dryRun"): Promise<readonly string[]>;
+  /** The store has it already; in force from now on. */
+  setBlocked(domain: string, state: "blocked" | "unblocked"): void;
+  /** Gives up what waits for a blocked domain, and tells the senders. Returns how many messages. */
+  drop(domain: string): Promise<number>;
+  /** The files of the certificate have changed: links made from now on use it. */
+  reloadIdentity(): Promise<void>;
+}
+
 /** The running server. */
 export interface LiveServer {
   /** Everything that `status` shows. */
@@ -109,6 +125,8 @@ export interface LiveServer {
   keepDeletedBlobs(): () => Promise<void>;
   /** Aborts when the server is being stopped: long work that can be done again ends. */
   readonly stopping: AbortSignal;
+  /** Null: this server does not federate. */
+  readonly federation: LiveFederation | null;
   /** A rotation was finished: for log and metrics. */
   rotated(key: RotatedKey): void;
 }

@@ -3,6 +3,13 @@ import { backupCreate, backupList, backupPrune, backupVerify, restored } from ".
 import { storeConvert } from "./convert.ts";
 import { deviceList, deviceRevoke } from "./devices.ts";
 import { doctor } from "./doctor.ts";
+import {
+  federationBlock,
+  federationPeers,
+  federationRetry,
+  federationStatus,
+  federationUnblock,
+} from "./federation.ts";
 import type { Operation } from "./operations.ts";
 import { drain, health, logLevel, reload, resumeExpiry, topLimits } from "./operations_server.ts";
 import { status } from "./operations_status.ts";
@@ -47,5 +54,10 @@ export const OPERATIONS: readonly Operation[] = [
   deviceRevoke,
   queueStats,
   queuePurge,
+  federationStatus,
+  federationPeers,
+  federationRetry,
+  federationBlock,
+  federationUnblock,
   storeConvert,
 ];

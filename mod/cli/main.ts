@@ -10,6 +10,7 @@ import { addClient } from "./client/main.ts";
 import { addDevice } from "./device.ts";
 import { addDoctor } from "./doctor.ts";
 import { addDrain } from "./drain.ts";
+import { addFederation } from "./federation.ts";
 import { addHealth } from "./health.ts";
 import { addInit } from "./init.ts";
 import { addLogLevel } from "./log_level.ts";
@@ -58,6 +59,7 @@ function serverProgram(terminal: Terminal): Command {
   addUser(program, terminal);
   addDevice(program, terminal);
   addQueue(program, terminal);
+  addFederation(program, terminal);
   addStore(program, terminal);
   addExpiryAndLimits(program, terminal);
   addClient(program.command("client"), terminal);

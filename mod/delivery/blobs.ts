@@ -32,6 +32,8 @@ export interface BlobLimits {
   readonly ttlMaxMs: number;
   /** Uploads at once, all accounts together. */
   readonly uploadsMax: number;
+  /** How much longer than the messages that speak of it a blob lives; a week by default. */
+  readonly beyondTtlMs?: number;
 }
 
 /** What Blobs works with. */
@@ -164,9 +166,9 @@ export class Blobs {
     { owner, hash, ttlMs }: NewBlob,
     { bytes, dryRun }: { bytes: number; dryRun: boolean },
   ): Promise<{ expiresAt: number }> {
-    const { ttlDefaultMs, ttlMaxMs, blobQuotaBytes } = this.#limits;
+    const { ttlDefaultMs, ttlMaxMs, blobQuotaBytes, beyondTtlMs = BEYOND_TTL_MS } = this.#limits;
     const now = this.#clock.now();
-    const expiresAt = now + Math.min(ttlMs || ttlDefaultMs, ttlMaxMs) + BEYOND_TTL_MS;
+    const expiresAt = now + Math.min(ttlMs || ttlDefaultMs, ttlMaxMs) + beyondTtlMs;
     const reference = { hash, owner, bytes, expiresAt, quotaBytes: blobQuotaBytes, dryRun, now };
     const { status } = await this.#store.putBlobReference(reference);
     if (status === "ok") return { expiresAt };

@@ -6,7 +6,9 @@ import type { DeliveryLimits, EnqueueRequest, MessageSender } from "./queues.ts"
 
 /** Checks the bounds of an Enqueue; returns its payload bytes, each payload once. */
 export function checkParts(
-  { parts, remote = [] }: Pick<EnqueueRequest, "parts" | "remote">,
+  { parts, remote = [], mayBeForNobody = false }: Pick<EnqueueRequest, "parts" | "remote"> & {
+    readonly mayBeForNobody?: boolean;
+  },
   limits: DeliveryLimits,
 ): number {
   const { partsMax, recipientsMax, payloadBytesMax, enqueueBytesMax } = limits;
@@ -20,7 +22,7 @@ export function checkParts(
       (sum, domain) => sum + (domain.recipients[index]?.length ?? 0),
       part.recipients.length,
     );
-    if (part.payload.length === 0 || count === 0) {
+    if (part.payload.length === 0 || (count === 0 && !mayBeForNobody)) {
       throw new QpqError("malformedRequest", "A part needs a payload and a recipient");
     }
     if (part.payload.length > payloadBytesMax) {

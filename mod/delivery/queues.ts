@@ -183,11 +183,24 @@ export class Delivery implements Disposable {
     return this.#enqueue(request, { origin, senderAccount, senderDevice, limits: this.#limits.relayed });
   }
 
+  /** Throws what {@link enqueue} would throw for the request's own sake, whatever the store holds. */
+  check(request: EnqueueRequest): void {
+    checkParts(request, this.#limits);
+    checkGuard(request);
+  }
+
+  /** What a time to live is clamped to, in ms. */
+  ttlOf(ttlMs: number): number {
+    return Math.min(ttlMs || this.#limits.ttlDefaultMs, this.#limits.ttlMaxMs);
+  }
+
   async #enqueue(request: EnqueueRequest, sender: MessageSender): Promise<EnqueueResult> {
     const remote = request.remote ?? [];
-    const bytes = checkParts(request, this.#limits);
+    // A commit is judged here also when no device of this server gets it.
+    const mayBeForNobody = sender.origin !== null && request.guard !== null;
+    const bytes = checkParts({ parts: request.parts, remote, mayBeForNobody }, this.#limits);
     checkGuard(request);
-    const ttlMs = Math.min(request.ttlMs || this.#limits.ttlDefaultMs, this.#limits.ttlMaxMs);
+    const ttlMs = this.ttlOf(request.ttlMs);
     const now = this.#clock.now();
     const result = await this.#store.enqueue({
       ...sender,

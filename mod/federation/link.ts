@@ -11,6 +11,7 @@ import {
 } from "../protocol/peer_methods.ts";
 import { PendingCalls } from "../protocol/pending_calls.ts";
 import { CoalescingWriter } from "../transport/coalescing_writer.ts";
+import { chainPem, inspectCertificate } from "../transport/tls.ts";
 import type { CloseReason, Connection, Stream } from "../transport/transport.ts";
 import type { PeerChain } from "./identity.ts";
 
@@ -38,6 +39,12 @@ export interface PeerBlob {
   readonly length: number;
   /** To be iterated once; throws LinkLostError when bytes are missing. */
   readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** A blob on its way from a peer. */
+export interface IncomingBlob extends PeerBlob {
+  /** Ends it, also when the body was not begun. Never throws. */
+  abort(): void;
 }
 
 /** One connection to another server. Calls reject with QpqError: the peer's, or {@link LinkLostError}. */
@@ -82,6 +89,11 @@ export class PeerLink {
     return this.#lost === null;
   }
 
+  /** When the responder's certificate ends, Unix ms; null before it is proven. */
+  get expiresAt(): number | null {
+    return this.#chain && inspectCertificate(chainPem(this.#chain.chainDer.slice(0, 1))).notAfter;
+  }
+
   /** Calls that have not ended. */
   get callCount(): number {
     return this.#calls.count;
@@ -115,7 +127,7 @@ export class PeerLink {
   }
 
   /** Asks for a blob or a range of it; resolves when the peer has said that it is there. */
-  async getBlob(request: PeerRequestInit<"peerGetBlob">): Promise<PeerBlob> {
+  async getBlob(request: PeerRequestInit<"peerGetBlob">): Promise<IncomingBlob> {
     if (this.#lost) throw this.#lost;
     const { number, request: schema, response } = PEER_METHODS.peerGetBlob;
     const stream = await this.#connection.openStream().catch((error) => {
@@ -126,7 +138,8 @@ export class PeerLink {
       const decoder = new FrameDecoder(() => FRAME_BODY_BYTES_MAX);
       const reply = decodeReply(response, await this.#firstFrame(decoder, stream));
       const [size, length] = [Number(reply.size), Number(reply.length)];
-      return { size, length, body: this.#blobBody(stream, decoder.takeRest(), length) };
+      const body = this.#blobBody(stream, decoder.takeRest(), length);
+      return { size, length, body, abort: () => stream.abort() };
     } catch (error) {
       stream.abort();
       if (error instanceof QpqError) throw error;

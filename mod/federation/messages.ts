@@ -3,7 +3,7 @@
  * commits among payloads, statuses, accounts as strangers see them.
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { QpqError } from "../base/errors.ts";
+import { ERRORS, QpqError } from "../base/errors.ts";
 import { idOf } from "../base/ids.ts";
 import type { ClaimedAccount } from "../delivery/keypackages.ts";
 import type { CommitHeader, GuardRequest } from "../delivery/queues.ts";
@@ -12,6 +12,7 @@ import { parseMlsMessage } from "../protocol/mls_header.ts";
 import {
   type CommitGuard,
   type DeviceSchema,
+  type ErrorResponseSchema,
   type FetchKeyPackagesResponseSchema,
   type GetAccountResponseSchema,
   RecipientStatus,
@@ -89,5 +90,14 @@ export function claimedMessage(
       keyPackage: bytes,
       lastResort,
     })),
+  };
+}
+
+/** What a peer or client is told of an expected failure. */
+export function errorMessage({ code, details }: QpqError): MessageInitShape<typeof ErrorResponseSchema> {
+  return {
+    text: ERRORS[code].text,
+    retryAfterMs: Math.ceil(details.retryAfterMs ?? 0),
+    ...(details.currentEpoch === undefined ? {} : { currentEpoch: BigInt(details.currentEpoch) }),
   };
 }

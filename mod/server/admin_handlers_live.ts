@@ -18,6 +18,7 @@ import { fingerprintText } from "../transport/fingerprint.ts";
 import type { Listener } from "../transport/transport.ts";
 import type { Certificates } from "./certificates.ts";
 import type { ServerContext } from "./context.ts";
+import type { ServerFederation } from "./federation.ts";
 import { liveAccounts, RunningStoreKey } from "./live_accounts.ts";
 import { readiness } from "./readiness.ts";
 import { Reloader, type ReloadParts } from "./reload.ts";
@@ -40,6 +41,7 @@ export interface LiveParts {
   readonly storeKey: string;
   /** Aborts when the server is being stopped. */
   readonly stopping: AbortSignal;
+  readonly federation: ServerFederation | null;
 }
 
 /** Implements what operations ask of a running server. */
@@ -72,6 +74,7 @@ export class LiveAdmin implements LiveServer, Disposable {
       tokens: parts.tokens,
       limits: context.limits,
       memory: context.memory,
+      onApplied: () => parts.federation?.reloaded(),
       onTokens: (tokens) => this.#hideTokens(tokens),
       onReload: (ok) => {
         this.#lastReload = { at: context.clock.now(), ok };
@@ -198,6 +201,10 @@ export class LiveAdmin implements LiveServer, Disposable {
 
   keepDeletedBlobs(): () => Promise<void> {
     return this.#context.blobs.keepDeleted();
+  }
+
+  get federation(): LiveServer["federation"] {
+    return this.#parts.federation;
   }
 
   get stopping(): AbortSignal {

@@ -5,6 +5,7 @@ import type { Settings } from "../config/options.ts";
 import type { Blobs } from "../delivery/blobs.ts";
 import type { KeyPackages } from "../delivery/keypackages.ts";
 import type { Delivery, DeliveryLimits } from "../delivery/queues.ts";
+import type { Federation } from "../federation/federation.ts";
 import type { Metrics } from "../observe/metrics.ts";
 import type { CloseCode } from "../protocol/close_codes.ts";
 import type { Store } from "../store/store.ts";
@@ -34,6 +35,8 @@ export interface ServerContext {
   readonly disk: DiskSpace;
   readonly registry: Registry;
   readonly requestsInFlight: RequestsInFlight;
+  /** Exchange with other servers; null when it is off. */
+  federation: Federation | null;
   /** Shutting down: nothing new is begun. */
   draining: boolean;
   /** The store is being encrypted under another key: writes wait. */

@@ -55,6 +55,7 @@ export const LIMIT_NAMES = [
   "guardsPerDay",
   "peerRequests",
   "peerBytes",
+  "peerClaims",
 ] as const;
 
 /** Name of a limit. */
@@ -154,15 +155,24 @@ export class Limits {
 
   /** Charges a claim of KeyPackages. True: a fresh package; false: only the last-resort one. */
   claim(connection: ConnectionState, target: string): boolean {
-    const claimer = requesterKey(connection);
+    return this.#claim(requesterKey(connection), { target, maskedAddress: connection.maskedAddress });
+  }
+
+  /** The same for users of another server, which count as one claimer for each target. */
+  claimForPeer(domain: string, target: string): boolean {
+    return this.#claim(`@${domain}`, { target, maskedAddress: domain });
+  }
+
+  #claim(claimer: string, { target, maskedAddress }: { target: string; maskedAddress: string }): boolean {
     const wanted: [BucketName, string][] = [
       ["claimRate", `${claimer} ${target}`],
-      ["claimBudgetClaimer", claimer],
+      // A peer has a budget of its own: federation.peer_claims_per_minute.
+      ...(claimer.startsWith("@") ? [] : [["claimBudgetClaimer", claimer] as [BucketName, string]]),
       ["claimBudgetTarget", target],
     ];
     for (const [name, key] of wanted) {
       if (this.#buckets[name].take(key) === 0) continue;
-      this.hit(name, connection.maskedAddress);
+      this.hit(name, maskedAddress);
       return false;
     }
     return true;

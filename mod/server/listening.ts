@@ -62,7 +62,7 @@ export function startHealth(
 }
 
 /** Runs `open`; an error of the operating system is told with the address and the option that names it. */
-function atAddress<Value>(
+export function atAddress<Value>(
   action: string,
   address: NetAddress,
   where: { protocol: "UDP" | "TCP"; option: OptionKey },

@@ -28,6 +28,8 @@ export interface ReloadParts {
   readonly tokens: AccessTokens;
   readonly limits: Limits;
   readonly memory: MemoryBudget;
+  /** The live options are in force. */
+  readonly onApplied: () => void;
   /** The tokens change: logs hide them. */
   readonly onTokens: (tokens: readonly AccessToken[]) => void;
   readonly onReload: (ok: boolean) => void;
@@ -122,6 +124,7 @@ export class Reloader {
     live.replace(settings);
     limits.update(settings.limits);
     memory.setMax(settings.limits.memoryBytesMax);
+    this.#parts.onApplied();
     if (this.logFilter !== settings.log && !applied.includes("log")) applied.push("log");
     setLogFilter(settings.log);
     this.logFilter = settings.log;

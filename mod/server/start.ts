@@ -40,6 +40,7 @@ import { BackupSchedule } from "./backup_schedule.ts";
 import { Certificates } from "./certificates.ts";
 import type { ServerContext } from "./context.ts";
 import { findSecrets, makeFolders, removeTemporaryFiles, type Secrets } from "./data_folder.ts";
+import { ServerFederation } from "./federation.ts";
 import { LIMIT_NAMES, Limits } from "./limits.ts";
 import { startHealth, startListener } from "./listening.ts";
 import { DiskSpace } from "./disk_space.ts";
@@ -75,6 +76,8 @@ export interface RunningServer extends AsyncDisposable {
   readonly address: NetAddress;
   /** Where metrics and health are; null when they are off. */
   readonly metricsAddress: NetAddress | null;
+  /** Where other servers reach it; null when it does not federate. */
+  readonly federationAddress: NetAddress | null;
   /** Lower-case hex SHA-256 of the certificate. */
   readonly fingerprint: string;
   /** What this start had to make, in words; empty but for a first start. */
@@ -157,9 +160,10 @@ export async function startServer(settings: Settings, options: StartOptions = {}
   });
   const deliveryLimits = live.view(deliveryLimitsOf);
   const delivery = cleanup.use(new Delivery({ store, clock, metrics, limits: deliveryLimits }));
+  const blobFiles = await BlobFiles.open(settings.dataDir);
   const blobs = new Blobs({
     store,
-    files: await BlobFiles.open(settings.dataDir),
+    files: blobFiles,
     clock,
     limits: live.view(blobLimitsOf),
     onNoPlace: (limit) => limits.hit(limit),
@@ -175,6 +179,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
       return live.current.limits.keyPackagesLow;
     },
     lowNotice: (suite, count) => notice({ case: "keyPackagesLow", value: { suite, count } }),
+    domain: settings.federation.domain ?? "",
   });
   const expiry = cleanup.use(new Expiry({ store, blobs, clock, times: live.view(expiryTimesOf) }));
   await expiry.start();
@@ -203,9 +208,15 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     disk,
     registry,
     requestsInFlight,
+    federation: null,
     draining: false,
     rekeying: false,
   };
+  const federation = await ServerFederation.start(context, { settings: live, blobFiles });
+  if (federation) {
+    cleanup.use(federation);
+    context.federation = federation.federation;
+  }
   const listener = cleanup.use(startListener(context));
   registerGauges(context, setups);
   // The event loop is real under every clock.
@@ -224,6 +235,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
       secrets: secrets.dbKeys,
       storeKey: started.key,
       stopping: stopped.signal,
+      federation,
     }),
   );
   await admin.start();
@@ -252,6 +264,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
   return {
     address: listener.address,
     metricsAddress: health?.address ?? null,
+    federationAddress: federation?.listener.address ?? null,
     fingerprint: certificates.fingerprint,
     made: prepared.made,
     context,

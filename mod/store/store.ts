@@ -481,13 +481,13 @@ export interface PeerStore {
     after: { domain: string; after: number; entriesMax: number; bytesMax: number },
   ): Promise<OutboxEntry[]>;
   /**
-   * Deletes messages that have been delivered or given up. `failure` goes into the queue of the device that sent it,
+   * Deletes messages that have been delivered or given up. `failures` go into the queue of the device that sent it,
    * past every bound; nowhere when that is gone. One transaction. Idempotent: an id that is no longer there, or is
    * another domain's, is passed over, with its notice.
    */
   settleOutbox(settle: {
     domain: string;
-    settled: readonly { readonly id: number; readonly failure: ServerNotice | null }[];
+    settled: readonly { readonly id: number; readonly failures: readonly ServerNotice[] }[];
     now: number;
   }): Promise<void>;
   /** Calls `listener` after every transaction that put messages into outboxes. Returns a function that ends it. */

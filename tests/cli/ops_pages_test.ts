@@ -80,7 +80,7 @@ const PLAYBOOK = [
     "token-leaked",
     "opaque-setup-leaked",
   ],
-  ...["db-key-leaked-or-lost", "flood-or-brute-force", "queue-growing", "restore-from-nothing"],
+  ...["db-key-leaked-or-lost", "flood-or-brute-force", "queue-growing", "federation", "restore-from-nothing"],
 ];
 
 /** Makes the incident of a section happen, or what else its commands find. */

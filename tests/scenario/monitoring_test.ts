@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { randomBytes } from "../../mod/base/bytes.ts";
 import { Metrics } from "../../mod/observe/metrics.ts";
+import { PeerMetrics } from "../../mod/federation/peer_metrics.ts";
 import { watchEventLoop } from "../../mod/observe/process_metrics.ts";
 import { runTool } from "../support/background_process.ts";
 import { FakeClock } from "../support/fake_clock.ts";
@@ -48,6 +49,7 @@ const SECTIONS = [
   "db-key-leaked-or-lost",
   "flood-or-brute-force",
   "queue-growing",
+  "federation",
   "restore-from-nothing",
 ];
 
@@ -160,6 +162,7 @@ Deno.test("every alert leads to a section of the playbook, as monitoring.md says
 Deno.test("monitoring.md has every metric with its type, and no other", async () => {
   const clock = new FakeClock();
   const metrics = new Metrics({ version: "1", methods: [], limits: [], clock });
+  new PeerMetrics(metrics.registry, []);
   const end = watchEventLoop(metrics.registry, clock);
   const { types, helps } = parseExposition((await metrics.expose()).body);
   end();

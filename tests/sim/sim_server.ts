@@ -254,6 +254,7 @@ export class SimServer implements Acceptor {
       requestsInFlight: new RequestsInFlight(),
       draining: false,
       rekeying: false,
+      federation: null,
     };
     return new SimServer({ context, clock, mounted, tokens, setups, pool });
   }

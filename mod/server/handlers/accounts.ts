@@ -3,6 +3,7 @@ import { normaliseUserName } from "../../base/user_name.ts";
 import { QpqError } from "../../base/errors.ts";
 import { callerOf } from "../context.ts";
 import { boundedBytes, boundedList, idBytes, idField } from "../../protocol/fields.ts";
+import { accountAcross, otherDomain } from "./across.ts";
 import { deviceMessage } from "./devices.ts";
 import type { Handlers } from "./types.ts";
 
@@ -119,6 +120,8 @@ export const accountHandlers: Pick<
 
   async getAccount(context, request) {
     const { server, connection } = context;
+    const domain = otherDomain(server, request.domain);
+    if (domain !== null) return await accountAcross(context, { domain, accountId: request.accountId });
     const account = await server.authenticator.getAccount(
       connection.auth,
       idField(request.accountId, "account_id"),

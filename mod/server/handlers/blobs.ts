@@ -12,6 +12,7 @@ import type { Stream } from "../../transport/transport.ts";
 import { callerOf, type ServerContext } from "../context.ts";
 import { encodeMessage } from "../../protocol/bodies.ts";
 import { bytesField, numberField } from "../../protocol/fields.ts";
+import { blobAcross, otherDomain } from "./across.ts";
 import type { Handlers, OwnStream, OwnStreamHandler } from "./types.ts";
 
 /** Methods on shared streams. */
@@ -43,11 +44,15 @@ export const putBlob: OwnStreamHandler<PutBlobRequest> = async (context, own) =>
 /** Sends the size, then exactly `length` bytes. */
 export const getBlob: OwnStreamHandler<GetBlobRequest> = async (context, own) => {
   const { request, frame, writer } = own;
-  const blob = await context.server.blobs.get({
+  const range = {
     hash: hashField(request.sha256),
     offset: numberField(request.offset, "offset"),
     length: numberField(request.length, "length"),
-  });
+  };
+  const domain = otherDomain(context.server, request.domain);
+  const blob = domain === null
+    ? await context.server.blobs.get(range)
+    : await blobAcross(context, { domain, ...range });
   const response = encodeMessage(GetBlobResponseSchema, {
     size: BigInt(blob.size),
     length: BigInt(blob.length),

@@ -38,6 +38,7 @@ export const connectionHandlers: Pick<Handlers, "hello" | "ping"> = {
       certificateChain: request.wantCertificateChain ? [...server.certificates.info.chainDer] : [],
       nextCertificateSha256: server.certificates.nextLeafSha256 ?? fromHex(""),
       realmId: server.store.realmId,
+      domain: server.federation?.domain ?? "",
     };
   },
 

@@ -15,6 +15,7 @@ import type { Cursor, Entry } from "../../store/store.ts";
 import { callerOf, type RequestContext } from "../context.ts";
 import { encodeMessage } from "../../protocol/bodies.ts";
 import { idBytes, idField, numberField } from "../../protocol/fields.ts";
+import { enqueueAcross, goesAcross } from "./across.ts";
 import type { Handlers, OwnStreamHandler } from "./types.ts";
 
 /** Credit of a subscriber that names none, and the most one gets. */
@@ -24,7 +25,9 @@ const CREDIT_BYTES_MAX = 16 << 20;
 /** Methods on shared streams. */
 export const deliveryHandlers: Pick<Handlers, "enqueue" | "fetch" | "fetchWait" | "ack"> = {
   async enqueue(context, request) {
-    const accepted = await context.server.delivery.enqueue(callerOf(context), {
+    const caller = callerOf(context);
+    if (goesAcross(request)) return await enqueueAcross(context, { caller, request });
+    const accepted = await context.server.delivery.enqueue(caller, {
       messageId: idField(request.messageId, "message_id"),
       parts: request.parts.map((part) => ({
         payload: part.payload,
@@ -136,5 +139,6 @@ function entryMessage(entry: Entry): MessageInitShape<typeof EntrySchema> {
     payload: entry.payload,
     acceptedAtMs: BigInt(entry.acceptedAt),
     expiresAtMs: BigInt(entry.expiresAt),
+    senderDomain: entry.senderDomain ?? "",
   };
 }

@@ -7,6 +7,7 @@ import type { KeyPackageCountSchema } from "../../protocol/qpq_pb.ts";
 import type { KeyPackageCount } from "../../store/store.ts";
 import { callerOf } from "../context.ts";
 import { boundedList, idField } from "../../protocol/fields.ts";
+import { claimAcross, otherDomain } from "./across.ts";
 import type { Handlers } from "./types.ts";
 
 /** Methods of KeyPackages. */
@@ -34,6 +35,8 @@ export const keyPackageHandlers: Pick<
   async fetchKeyPackages(context, request) {
     const { server, connection, turn } = context;
     await turn.take();
+    const domain = otherDomain(server, request.domain);
+    if (domain !== null) return await claimAcross(context, { domain, request });
     const target = request.userName !== ""
       ? { userName: normaliseUserName(request.userName) }
       : { accountId: idField<never>(request.accountId, "account_id") };

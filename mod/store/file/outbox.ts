@@ -109,13 +109,13 @@ export function settleOutbox(
   state: State,
   { domain, settled, now }: Parameters<PeerStore["settleOutbox"]>[0],
 ): void {
-  for (const { id, failure } of settled) {
+  for (const { id, failures } of settled) {
     const key = numberKey(id);
     if (state.queues.outbox.get(key)?.domain !== domain) continue;
     const { senderDevice } = state.queues.bodies.get(key)!;
     state.remove(state.queues.outbox, key);
     state.remove(state.queues.bodies, key);
-    if (failure) enqueueNotice(state, senderDevice!, failure, now);
+    for (const failure of failures) enqueueNotice(state, senderDevice!, failure, now);
   }
 }
 

@@ -131,11 +131,11 @@ export class Outbox {
   settleOutbox({ domain, settled, now }: Settle, queues: Queues): void {
     const peer = this.#ledger.peers.find(domain);
     if (!peer) return;
-    for (const { id, failure } of settled) {
+    for (const { id, failures } of settled) {
       const row = this.#delete.get(id, peer.key);
       if (!row) continue;
       this.#count(peer, -1, -row.size);
-      if (failure) queues.notify([idOf(row.sender_device)], failure, now);
+      for (const failure of failures) queues.notify([idOf(row.sender_device)], failure, now);
     }
   }
 

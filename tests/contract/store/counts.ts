@@ -64,7 +64,7 @@ export const OPERATIONS: readonly Operation[] = [
       entriesMax: 1 + pick(3),
       bytesMax: 1e9,
     });
-    const settled = waiting.map(({ id }) => ({ id, failure: pick(2) ? world.notice() : null }));
+    const settled = waiting.map(({ id }) => ({ id, failures: pick(2) ? [world.notice()] : [] }));
     await world.store.settleOutbox({ domain, settled, now: world.now });
   },
   ...Array<Operation>(2).fill(async (world, known, pick) => {

@@ -26,7 +26,7 @@ async function settle(
   ids: readonly number[],
   failure: ReturnType<World["notice"]> | null = null,
 ) {
-  const settled = ids.map((id) => ({ id, failure }));
+  const settled = ids.map((id) => ({ id, failures: failure ? [failure] : [] }));
   await world.store.settleOutbox({ domain: DOMAIN, settled, now: world.now });
 }
 
@@ -127,7 +127,7 @@ export function outboxContract(test: ContractTest): void {
     for (let i = 0; i < 3; i++) await relay(world, sender);
     const [first, second, third] = idsOf(await outboxOf(world));
     const failure = world.notice();
-    const settled = [{ id: first!, failure: null }, { id: second!, failure }];
+    const settled = [{ id: first!, failures: [] }, { id: second!, failures: [failure] }];
     await world.store.settleOutbox({ domain: DOMAIN, settled, now: world.now });
     assert.deepEqual(idsOf(await outboxOf(world)), [third]);
     const notices = (await world.entries(sender)).filter((entry) => entry.kind === "notice");
@@ -141,7 +141,7 @@ export function outboxContract(test: ContractTest): void {
     const [id] = idsOf(await outboxOf(world));
     const foreign = {
       domain: "other.example",
-      settled: [{ id: id!, failure: world.notice() }],
+      settled: [{ id: id!, failures: [world.notice()] }],
       now: world.now,
     };
     await world.store.settleOutbox(foreign);

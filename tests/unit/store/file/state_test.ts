@@ -136,7 +136,7 @@ const VERBS: Record<string, Verb> = {
   settleOutbox: (state, n, now) => {
     const domain = `${n % 4}.example`;
     const settled = state.queueIndex.outboxIds(domain).slice(0, n % 3)
-      .map((id) => ({ id, failure: n % 5 ? null : notice }));
+      .map((id) => ({ id, failures: n % 5 ? [] : [notice] }));
     outbox.settleOutbox(state, { domain, settled, now });
   },
   setPeerBlocked: (state, n, now) =>

@@ -1,0 +1,264 @@
+/** Federation in the running server: made of its parts when `federation.domain` is set, and as administration sees it. */
+import type { JsonObject } from "../admin/control.ts";
+import type { LiveFederation } from "../admin/operations_live.ts";
+import { readFederationIdentity } from "../admin/rotate_federation.ts";
+import type { Clock } from "../base/clock.ts";
+import { messageOf, QpqError } from "../base/errors.ts";
+import { logger } from "../base/log.ts";
+import type { Settings } from "../config/options.ts";
+import { Blobs } from "../delivery/blobs.ts";
+import { Dialer, type PeerConnector } from "../federation/dial.ts";
+import { Federation } from "../federation/federation.ts";
+import { FederationIdentity, Identities } from "../federation/identity.ts";
+import { Links } from "../federation/links.ts";
+import { PeerListener, type PeerListenerOptions } from "../federation/peer_listener.ts";
+import { Peers } from "../federation/peers.ts";
+import { SrvResolver } from "../federation/srv.ts";
+import type { BlobFiles } from "../store/blob_files.ts";
+import { connect, listen } from "../transport/deno_quic.ts";
+import type { ServerContext } from "./context.ts";
+import { atAddress } from "./listening.ts";
+import { noticeMaker } from "./notices.ts";
+import { federationPlaceOf, federationViewOf, type LiveSettings } from "./reload_settings.ts";
+
+const log = logger("federation");
+
+/** Copies of blobs being fetched at once; one owner has a quarter of them. */
+const CACHE_UPLOADS_MAX = 128;
+const DRAINING_RETRY_MS = 5_000;
+
+/** What federation is made of, beside the server's context. */
+export interface FederationParts {
+  readonly settings: LiveSettings;
+  readonly blobFiles: BlobFiles;
+}
+
+/** Federation of a running server. */
+export class ServerFederation implements LiveFederation, AsyncDisposable {
+  readonly federation: Federation;
+  readonly listener: PeerListener;
+  readonly #context: ServerContext;
+  readonly #identities: Identities;
+  readonly #peers: Peers;
+  readonly #links: Links;
+
+  private constructor(
+    context: ServerContext,
+    parts: {
+      federation: Federation;
+      listener: PeerListener;
+      identities: Identities;
+      peers: Peers;
+      links: Links;
+    },
+  ) {
+    this.#context = context;
+    this.federation = parts.federation;
+    this.listener = parts.listener;
+    this.#identities = parts.identities;
+    this.#peers = parts.peers;
+    this.#links = parts.links;
+  }
+
+  /** Null when it is off. Throws with what to do when it cannot run. */
+  static async start(context: ServerContext, parts: FederationParts): Promise<ServerFederation | null> {
+    const place = federationPlaceOf(context.settings);
+    if (!place) return null;
+    const { clock, store, metrics } = context;
+    const settings = parts.settings.view(federationViewOf);
+    const engine = engineOf(place.engine);
+    const identities = new Identities(await readIdentity(context.settings, clock), clock);
+    const peers = new Peers({
+      domain: place.domain,
+      settings,
+      srv: new SrvResolver({ clock, nameServer: place.dns }),
+      blocked: await store.blockedPeers(),
+    });
+    const dialer = new Dialer({ domain: place.domain, identities, connector: engine, clock });
+    const links = new Links({ peers, identities, dialer, clock, metrics });
+    const federation = new Federation({
+      domain: place.domain,
+      store,
+      clock,
+      metrics,
+      peers,
+      links,
+      limits: settings,
+      relay: relayDeps(context),
+      cachedBlobs: cacheOf(context, parts),
+      blobBytesMax: () => context.settings.limits.blobBytesMax,
+      notice: (failed) =>
+        noticeMaker({ clock, ttlMs: () => context.settings.limits.ttlDefaultMs })({
+          case: "deliveryFailed",
+          value: failed,
+        }),
+    });
+    let listener: PeerListener;
+    try {
+      listener = await atAddress(
+        "listen on",
+        place.listen,
+        { protocol: "UDP", option: "federation.listen" },
+        () =>
+          PeerListener.open({
+            domain: place.domain,
+            listen: place.listen,
+            identities,
+            peers,
+            handlers: federation.relay,
+            settings,
+            clock,
+            metrics,
+            engine,
+          }),
+      );
+    } catch (error) {
+      links[Symbol.dispose]();
+      await federation.stop();
+      throw error;
+    }
+    const started = new ServerFederation(context, { federation, listener, identities, peers, links });
+    started.#showExpiry();
+    await federation.start();
+    log.info("listening for other servers", {
+      domain: place.domain,
+      listen: `${listener.address.hostname}:${listener.address.port}`,
+    });
+    return started;
+  }
+
+  async status(): Promise<JsonObject> {
+    const { domain, outbox } = this.federation;
+    const { federation } = this.#context.settings;
+    const { info } = this.#identities.current;
+    const { hostname, port } = this.listener.address;
+    return {
+      enabled: true,
+      domain,
+      listen: `${hostname}:${port}`,
+      engine: federation.engine,
+      mode: federation.mode,
+      certificateExpiresAt: info.notAfter,
+      links: [...new Set(this.#links.open.map((link) => link.domain))].sort(),
+      connections: [...this.listener.connectionsByPeer.keys()].sort(),
+      blocked: [...this.#peers.blocked].sort(),
+      outboxes: (await outbox.reports()).map((report): JsonObject => ({ ...report })),
+    };
+  }
+
+  peers(): Promise<JsonObject[]> {
+    const links = new Map(this.#links.open.map((link) => [link.domain, link]));
+    return Promise.resolve(
+      this.federation.peers().map((peer): JsonObject => ({
+        ...peer,
+        certificateExpiresAt: links.get(peer.domain)?.expiresAt ?? null,
+      })),
+    );
+  }
+
+  async retry(domain: string | null, when: "now" | "dryRun"): Promise<readonly string[]> {
+    const { outbox } = this.federation;
+    if (when === "now") return await outbox.retry(domain);
+    return (await outbox.reports()).map((report) => report.domain)
+      .filter((each) => domain === null || each === domain);
+  }
+
+  setBlocked(domain: string, state: "blocked" | "unblocked"): void {
+    this.#peers.setBlocked(domain, state);
+  }
+
+  drop(domain: string): Promise<number> {
+    return this.federation.outbox.drop(domain);
+  }
+
+  /** The files of the identity have changed: links made from now on use it. */
+  async reloadIdentity(): Promise<void> {
+    const { settings, clock } = this.#context;
+    this.#identities.replace(await readIdentity(settings, clock));
+    this.#showExpiry();
+  }
+
+  /** The settings were reloaded. */
+  reloaded(): void {
+    this.federation.reloaded();
+  }
+
+  /** Sends nothing more, answers nothing more, ends all links. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.listener.stopAccepting();
+    await this.federation.stop();
+    await this.listener[Symbol.asyncDispose]();
+    this.#links[Symbol.dispose]();
+  }
+
+  #showExpiry(): void {
+    const { info } = this.#identities.current;
+    this.#context.metrics.federationCertificateExpirySeconds.set(info.notAfter / 1000);
+    const { domain } = this.federation;
+    if (!info.names.includes(domain)) {
+      log.error("the federation certificate does not name {domain}: no other server will take it", {
+        domain,
+      });
+    }
+  }
+}
+
+async function readIdentity(settings: Settings, clock: Clock): Promise<FederationIdentity> {
+  const pems = await readFederationIdentity(settings.dataDir);
+  if (!pems) {
+    throw new Error(
+      `federation.domain is set, but there is no federation certificate: put one in place with ` +
+        `'qpq-server rotate federation --cert cert.pem --key key.pem --ca ca.pem' (ops/federation.md), then start again`,
+    );
+  }
+  try {
+    return await FederationIdentity.read(pems, clock.now());
+  } catch (cause) {
+    throw new Error(
+      `The federation certificate cannot be used: ${messageOf(cause)}; rotate federation again`,
+      {
+        cause,
+      },
+    );
+  }
+}
+
+function engineOf(name: Settings["federation"]["engine"]): PeerConnector & PeerListenerOptions["engine"] {
+  if (name === "deno") return { connect, listen };
+  throw new Error("federation.engine quiche is not a part of this build: set federation.engine to deno");
+}
+
+function relayDeps(context: ServerContext) {
+  const { delivery, keyPackages, blobs, limits, metrics } = context;
+  return {
+    delivery,
+    keyPackages,
+    blobs,
+    get devicesMax() {
+      return context.settings.limits.devicesMax;
+    },
+    refusal: () => {
+      if (context.draining) {
+        const retryAfterMs = DRAINING_RETRY_MS;
+        return new QpqError("shuttingDown", "A peer asked while draining", { retryAfterMs });
+      }
+      return context.disk.refusal("enqueue");
+    },
+    mayClaim: (domain: string, target: string) => limits.claimForPeer(domain, target),
+    onClaimLimit: () => metrics.rateLimitHit("peerClaims"),
+  };
+}
+
+/** The same files and references, with the bounds of copies. */
+function cacheOf(context: ServerContext, { settings, blobFiles }: FederationParts): Blobs {
+  const { store, clock } = context;
+  const limits = settings.view(({ federation, limits }) => ({
+    blobBytesMax: limits.blobBytesMax,
+    blobQuotaBytes: federation.blobCacheBytes,
+    ttlDefaultMs: federation.blobCacheTtlMs,
+    ttlMaxMs: federation.blobCacheTtlMs,
+    uploadsMax: CACHE_UPLOADS_MAX,
+    beyondTtlMs: 0,
+  }));
+  return new Blobs({ store, files: blobFiles, clock, limits });
+}
