@@ -60,7 +60,7 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
     this.#links = parts.links;
   }
 
-  /** Null when it is off. Throws with what to do when it cannot run. */
+  /** Null when it is off; else `context` has it from now on. Throws with what to do when it cannot run. */
   static async start(context: ServerContext, parts: FederationParts): Promise<ServerFederation | null> {
     const place = federationPlaceOf(context.settings);
     if (!place) return null;
@@ -119,6 +119,7 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
     }
     const started = new ServerFederation(context, { federation, listener, identities, peers, links });
     started.#showExpiry();
+    context.federation = federation;
     await federation.start();
     log.info("listening for other servers", {
       domain: place.domain,

@@ -213,10 +213,7 @@ export async function startServer(settings: Settings, options: StartOptions = {}
     rekeying: false,
   };
   const federation = await ServerFederation.start(context, { settings: live, blobFiles });
-  if (federation) {
-    cleanup.use(federation);
-    context.federation = federation.federation;
-  }
+  cleanup.defer(() => federation?.[Symbol.asyncDispose]());
   const listener = cleanup.use(startListener(context));
   registerGauges(context, setups);
   // The event loop is real under every clock.
