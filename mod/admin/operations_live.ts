@@ -91,8 +91,6 @@ export interface LiveFederation {
   setBlocked(domain: string, state: "blocked" | "unblocked"): void;
   /** Gives up what waits for a blocked domain, and tells the senders. Returns how many messages. */
   drop(domain: string): Promise<number>;
-  /** The files of the certificate have changed: links made from now on use it. */
-  reloadIdentity(): Promise<void>;
 }
 
 /** The running server. */

@@ -1,15 +1,13 @@
 /** Federation in the running server: made of its parts when `federation.domain` is set, and as administration sees it. */
 import type { JsonObject } from "../admin/control.ts";
 import type { LiveFederation } from "../admin/operations_live.ts";
-import { readFederationIdentity } from "../admin/rotate_federation.ts";
-import type { Clock } from "../base/clock.ts";
-import { messageOf, QpqError } from "../base/errors.ts";
+import { QpqError } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 import type { Settings } from "../config/options.ts";
 import { Blobs } from "../delivery/blobs.ts";
 import { Dialer, type PeerConnector } from "../federation/dial.ts";
 import { Federation } from "../federation/federation.ts";
-import { FederationIdentity, Identities } from "../federation/identity.ts";
+import type { FederationIdentity } from "../federation/identity.ts";
 import { Links } from "../federation/links.ts";
 import { PeerListener, type PeerListenerOptions } from "../federation/peer_listener.ts";
 import { Peers } from "../federation/peers.ts";
@@ -17,6 +15,7 @@ import { SrvResolver } from "../federation/srv.ts";
 import type { BlobFiles } from "../store/blob_files.ts";
 import { connect, listen } from "../transport/deno_quic.ts";
 import type { ServerContext } from "./context.ts";
+import { type WatchedIdentities, watchFederationIdentity } from "./federation_identity.ts";
 import { atAddress } from "./listening.ts";
 import { noticeMaker } from "./notices.ts";
 import { federationPlaceOf, federationViewOf, type LiveSettings } from "./reload_settings.ts";
@@ -38,7 +37,7 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
   readonly federation: Federation;
   readonly listener: PeerListener;
   readonly #context: ServerContext;
-  readonly #identities: Identities;
+  readonly #watched: WatchedIdentities;
   readonly #peers: Peers;
   readonly #links: Links;
 
@@ -47,7 +46,7 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
     parts: {
       federation: Federation;
       listener: PeerListener;
-      identities: Identities;
+      watched: WatchedIdentities;
       peers: Peers;
       links: Links;
     },
@@ -55,7 +54,7 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
     this.#context = context;
     this.federation = parts.federation;
     this.listener = parts.listener;
-    this.#identities = parts.identities;
+    this.#watched = parts.watched;
     this.#peers = parts.peers;
     this.#links = parts.links;
   }
@@ -67,7 +66,9 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
     const { clock, store, metrics } = context;
     const settings = parts.settings.view(federationViewOf);
     const engine = engineOf(place.engine);
-    const identities = new Identities(await readIdentity(context.settings, clock), clock);
+    const watched = await watchFederationIdentity(context.settings.dataDir, { clock, metrics });
+    const { identities } = watched;
+    warnOfOtherName(place.domain, identities.current);
     const peers = new Peers({
       domain: place.domain,
       settings,
@@ -113,12 +114,12 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
           }),
       );
     } catch (error) {
+      watched[Symbol.dispose]();
       links[Symbol.dispose]();
       await federation.stop();
       throw error;
     }
-    const started = new ServerFederation(context, { federation, listener, identities, peers, links });
-    started.#showExpiry();
+    const started = new ServerFederation(context, { federation, listener, watched, peers, links });
     context.federation = federation;
     await federation.start();
     log.info("listening for other servers", {
@@ -131,7 +132,7 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
   async status(): Promise<JsonObject> {
     const { domain, outbox } = this.federation;
     const { federation } = this.#context.settings;
-    const { info } = this.#identities.current;
+    const { info } = this.#watched.identities.current;
     const { hostname, port } = this.listener.address;
     return {
       enabled: true,
@@ -172,13 +173,6 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
     return this.federation.outbox.drop(domain);
   }
 
-  /** The files of the identity have changed: links made from now on use it. */
-  async reloadIdentity(): Promise<void> {
-    const { settings, clock } = this.#context;
-    this.#identities.replace(await readIdentity(settings, clock));
-    this.#showExpiry();
-  }
-
   /** The settings were reloaded. */
   reloaded(): void {
     this.federation.reloaded();
@@ -190,38 +184,13 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
     await this.federation.stop();
     await this.listener[Symbol.asyncDispose]();
     this.#links[Symbol.dispose]();
-  }
-
-  #showExpiry(): void {
-    const { info } = this.#identities.current;
-    this.#context.metrics.federationCertificateExpirySeconds.set(info.notAfter / 1000);
-    const { domain } = this.federation;
-    if (!info.names.includes(domain)) {
-      log.error("the federation certificate does not name {domain}: no other server will take it", {
-        domain,
-      });
-    }
+    this.#watched[Symbol.dispose]();
   }
 }
 
-async function readIdentity(settings: Settings, clock: Clock): Promise<FederationIdentity> {
-  const pems = await readFederationIdentity(settings.dataDir);
-  if (!pems) {
-    throw new Error(
-      `federation.domain is set, but there is no federation certificate: put one in place with ` +
-        `'qpq-server rotate federation --cert cert.pem --key key.pem --ca ca.pem' (ops/federation.md), then start again`,
-    );
-  }
-  try {
-    return await FederationIdentity.read(pems, clock.now());
-  } catch (cause) {
-    throw new Error(
-      `The federation certificate cannot be used: ${messageOf(cause)}; rotate federation again`,
-      {
-        cause,
-      },
-    );
-  }
+function warnOfOtherName(domain: string, { info }: FederationIdentity): void {
+  if (info.names.includes(domain)) return;
+  log.error("the federation certificate does not name {domain}: no other server will take it", { domain });
 }
 
 function engineOf(name: Settings["federation"]["engine"]): PeerConnector & PeerListenerOptions["engine"] {

@@ -12,7 +12,7 @@ import {
 import { FederationWorld } from "../support/federation_world.ts";
 import { newAccount, type TestClient } from "../support/test_client.ts";
 
-const { OK, RELAYING, UNKNOWN_DOMAIN, QUEUE_FULL } = RecipientStatus;
+const { OK, RELAYING, UNKNOWN_DOMAIN } = RecipientStatus;
 
 /** Enqueues one payload for devices of other servers, and maybe of one's own. */
 async function send(

@@ -298,7 +298,7 @@ async function uploadKeyPackages(attacker: Attacker): Promise<void> {
     account: { accountId, userName: "", key: own.accountKey },
     device: own.device,
   });
-  const identity = { accountId, deviceId: own.device.deviceId, key: own.device.key };
+  const identity = { accountId, deviceId: own.device.deviceId, key: own.device.key, domain: "" };
   const context = { identity, isTrusted: () => Promise.resolve(true), clock: systemClock };
   const make = (count: number, lastResort: boolean) =>
     createKeyPackages(context, { count, suite: MLS_SUITE_X25519, lastResort });
