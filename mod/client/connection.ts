@@ -9,6 +9,7 @@ import { messageOf } from "../base/errors.ts";
 import { decodeReply as decodeReplyOf } from "../protocol/bodies.ts";
 import { encodeFrame, type Frame, FRAME_BODY_BYTES_MAX, FrameDecoder } from "../protocol/frame.ts";
 import { type MethodName, METHODS, type SharedMethodName } from "../protocol/methods.ts";
+import { PendingCalls } from "../protocol/pending_calls.ts";
 import type { PushBatch, PutBlobResponse } from "../protocol/qpq_pb.ts";
 import { CoalescingWriter } from "../transport/coalescing_writer.ts";
 import type { CloseReason, Connection, Stream } from "../transport/transport.ts";
@@ -24,7 +25,6 @@ export const CALL_TIMEOUT_MS = 30_000;
 const IN_FLIGHT_DEFAULT = 16;
 /** Requests that the server leaves unread; with the bound on requests in flight this is not reached. */
 const QUEUED_BYTES_MAX = 64 << 20;
-const REQUEST_ID_MAX = 0xffff_ffff;
 
 /** The connection ended before the answer came: whether the request was carried out is not known. */
 export class ConnectionLostError extends Error {
@@ -63,23 +63,14 @@ export interface CallOptions {
   readonly timeoutMs?: number;
 }
 
-interface Pending {
-  resolve(frame: Frame): void;
-  reject(error: unknown): void;
-}
-
 /** A server seen through one QUIC connection. */
 export class ClientConnection implements AsyncDisposable {
   readonly #connection: Connection;
   readonly #stream: Stream;
   readonly #writer: CoalescingWriter;
   readonly #clock: Clock;
-  readonly #pending = new Map<number, Pending>();
-  readonly #waiting: (() => void)[] = [];
+  readonly #calls: PendingCalls;
   readonly #reading: Promise<void>;
-  #inFlight = 0;
-  #inFlightMax = IN_FLIGHT_DEFAULT;
-  #lastId = 0;
   #lost: ConnectionLostError | null = null;
 
   private constructor(connection: Connection, stream: Stream, clock: Clock) {
@@ -90,6 +81,11 @@ export class ClientConnection implements AsyncDisposable {
       onFailure: (error) => this.#fail(brokenHere(messageOf(error))),
     });
     this.#clock = clock;
+    this.#calls = new PendingCalls({
+      clock,
+      inFlightMax: IN_FLIGHT_DEFAULT,
+      write: (bytes) => this.#writer.write(bytes),
+    });
     this.#reading = this.#readReplies();
     connection.closed.then((reason) => this.#fail(reason));
   }
@@ -112,8 +108,7 @@ export class ClientConnection implements AsyncDisposable {
 
   /** Takes the server's bound from Hello: more requests wait here instead of filling its buffers. */
   limitInFlight(requestsMax: number): void {
-    this.#inFlightMax = Math.max(1, requestsMax);
-    this.#wakeWaiting();
+    this.#calls.limit(requestsMax);
   }
 
   /**
@@ -125,14 +120,12 @@ export class ClientConnection implements AsyncDisposable {
     request: RequestOf<Name>,
     options: CallOptions = {},
   ): Promise<ResponseOf<Name>> {
-    await this.#enter();
-    try {
-      const frame = await this.#exchange(name, encodeRequest(name, request), options.timeoutMs);
-      return decodeReply(name, frame);
-    } finally {
-      this.#inFlight--;
-      this.#wakeWaiting();
-    }
+    const timeoutMs = options.timeoutMs ?? CALL_TIMEOUT_MS;
+    const frame = await this.#calls.exchange(METHODS[name].number, encodeRequest(name, request), {
+      timeoutMs,
+      late: () => new CallTimeoutError(name, timeoutMs),
+    });
+    return decodeReply(name, frame);
   }
 
   /**
@@ -212,39 +205,6 @@ export class ClientConnection implements AsyncDisposable {
     return this.close();
   }
 
-  async #enter(): Promise<void> {
-    while (this.#lost === null && this.#inFlight >= this.#inFlightMax) {
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    }
-    if (this.#lost) throw this.#lost;
-    this.#inFlight++;
-  }
-
-  #wakeWaiting(): void {
-    const free = this.#lost ? this.#waiting.length : this.#inFlightMax - this.#inFlight;
-    for (const wake of this.#waiting.splice(0, Math.max(0, free))) wake();
-  }
-
-  #nextId(): number {
-    do this.#lastId = this.#lastId === REQUEST_ID_MAX ? 1 : this.#lastId + 1; while (
-      this.#pending.has(this.#lastId)
-    );
-    return this.#lastId;
-  }
-
-  async #exchange(name: SharedMethodName, body: Uint8Array, timeoutMs = CALL_TIMEOUT_MS): Promise<Frame> {
-    const id = this.#nextId();
-    const answer = Promise.withResolvers<Frame>();
-    answer.promise.catch(() => {}); // thrown below, unless the call is late
-    this.#pending.set(id, answer);
-    try {
-      this.#writer.write(encodeFrame(id, METHODS[name].number, body));
-      return await this.#within(answer.promise, name, timeoutMs);
-    } finally {
-      this.#pending.delete(id);
-    }
-  }
-
   /** `promise`, or CallTimeoutError after `timeoutMs`. */
   async #within<Value>(promise: Promise<Value>, name: MethodName, timeoutMs: number): Promise<Value> {
     const late = Promise.withResolvers<never>();
@@ -259,7 +219,7 @@ export class ClientConnection implements AsyncDisposable {
   async #readReplies(): Promise<void> {
     try {
       for await (const frame of framesOf(this.#stream, new FrameDecoder(() => FRAME_BODY_BYTES_MAX))) {
-        this.#pending.get(frame.requestId)?.resolve(frame); // an answer after its timeout has no taker
+        this.#calls.settle(frame);
       }
       // The stream may end a moment before the connection reports why it did.
       this.#connection.close(0, "");
@@ -275,9 +235,7 @@ export class ClientConnection implements AsyncDisposable {
     this.#lost = new ConnectionLostError(reason);
     this.#connection.close(0, "");
     this.#stream.abort();
-    for (const pending of this.#pending.values()) pending.reject(this.#lost);
-    this.#pending.clear();
-    this.#wakeWaiting();
+    this.#calls.fail(this.#lost);
   }
 
   async #openOwn<Name extends "subscribe" | "putBlob" | "getBlob">(name: Name, request: RequestOf<Name>) {
@@ -287,7 +245,7 @@ export class ClientConnection implements AsyncDisposable {
     });
     await this.#write(
       stream,
-      encodeFrame(this.#nextId(), METHODS[name].number, encodeRequest(name, request)),
+      encodeFrame(this.#calls.nextId(), METHODS[name].number, encodeRequest(name, request)),
     );
     return { stream, frames: new FrameDecoder(() => FRAME_BODY_BYTES_MAX) };
   }
