@@ -83,11 +83,15 @@ export class Links implements Disposable {
   }
 
   async #make(domain: string): Promise<PeerLink> {
-    const { peers, dialer, metrics } = this.#options;
+    const { peers, dialer, metrics, identities } = this.#options;
+    const identity = identities.current;
     let failure: unknown = new QpqError("peerUnavailable", `${domain} has no address`);
     for (const address of await peers.addressesOf(domain)) {
       try {
-        return this.#opened(await dialer.dial(domain, address));
+        const link = this.#opened(await dialer.dial(domain, address));
+        // The rotation came in between: whoever asked may use it, and the next one gets a new link.
+        if (identity !== identities.current) this.#retire(link);
+        return link;
       } catch (error) {
         failure = error;
         if (error instanceof PeerRefused) reportRefusal(metrics, error, domain);
