@@ -44,6 +44,9 @@ type ConnectQuicOptions = Deno.ConnectQuicOptions<false> & {
 
 /** Listens for connections. Throws when the address is in use or the certificate cannot be used. */
 export function listen(options: ListenOptions): Listener {
+  if (options.clientCaPem !== undefined) {
+    throw new TypeError("Engine deno cannot ask for client certificates");
+  }
   return new DenoQuicListener(options);
 }
 
@@ -191,6 +194,7 @@ function timeouts(idleTimeoutMs: number): Deno.QuicTransportOptions {
  * that answers wins. With several failures the one that says most is reported.
  */
 export async function connect(options: ConnectOptions): Promise<Connection> {
+  if (options.identity.kind === "mutual") throw new TypeError("Engine deno has no mutual TLS");
   const where = addressText(options);
   const timeoutMs = options.handshakeTimeoutMs ?? CONNECT_TIMEOUT_MS;
   const stop = new AbortController();

@@ -23,6 +23,8 @@ export const BACKDATE_MS = 3_600_000;
 const KEY_ALGORITHM = { name: "ECDSA", namedCurve: "P-256" };
 const SIGNING_ALGORITHM = { name: "ECDSA", hash: "SHA-256" };
 const SERVER_AUTH = "1.3.6.1.5.5.7.3.1";
+/** The same for a client: mutual TLS needs both. */
+const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
 const ANY_USAGE = "2.5.29.37.0";
 const EXTENSION = { names: "2.5.29.17", basic: "2.5.29.19", keyUsage: "2.5.29.15", usages: "2.5.29.37" };
 
@@ -71,9 +73,12 @@ export async function makeCa(
   return { certificatePem: pemText(certificate), privateKeyPem: await privateKeyPem(keys.privateKey) };
 }
 
-/** Makes a server's certificate for `names` (DNS names and IP addresses), signed by `ca`. Throws without names. */
+/**
+ * Makes a server's certificate for `names` (DNS names and IP addresses), signed by `ca`; with `mutual` it may also be
+ * shown as a client's. Throws without names.
+ */
 export async function makeLeaf(
-  leaf: { ca: ServerCertificate; names: readonly string[]; now: number; lifeMs?: number },
+  leaf: { ca: ServerCertificate; names: readonly string[]; now: number; lifeMs?: number; mutual?: boolean },
 ): Promise<ServerCertificate> {
   const names = [...new Set(leaf.names.map(normalHost))];
   if (names.length === 0) throw new TypeError("A certificate needs at least one name");
@@ -93,7 +98,7 @@ export async function makeLeaf(
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([SERVER_AUTH]),
+      new x509.ExtendedKeyUsageExtension(leaf.mutual ? [SERVER_AUTH, CLIENT_AUTH] : [SERVER_AUTH]),
       new x509.SubjectAlternativeNameExtension(
         names.map((value) => ({ type: isIpAddress(value) ? "ip" as const : "dns" as const, value })),
       ),

@@ -42,6 +42,8 @@ export interface ListenOptions {
   readonly handshakesPerSecondMax?: number;
   /** Asked of the operating system for the UDP socket. Default: 4 MiB. */
   readonly udpBufferBytesWanted?: number;
+  /** Clients have to show a certificate of these CAs (PEM). Engine `quiche` only; `deno` throws TypeError. */
+  readonly clientCaPem?: string;
   /** Called for every handshake that failed or was refused; never throws. */
   readonly onHandshakeFailure?: (kind: "refused" | "failed", error?: unknown) => void;
   /** Called for a handshake that is no longer counted, as it takes too long; it may still succeed. Never throws. */
@@ -76,7 +78,9 @@ export type ServerIdentity =
   /** Public roots, and this CA (PEM) beside them: not enough alone to trust a private CA only. */
   | { readonly kind: "roots"; readonly caPem?: string }
   /** The leaf's SHA-256 (DER), any of these; name and CA do not matter, the leaf's dates do. */
-  | { readonly kind: "pinned"; readonly leafSha256: readonly Uint8Array[] };
+  | { readonly kind: "pinned"; readonly leafSha256: readonly Uint8Array[] }
+  /** Only these CAs; this side shows a certificate of its own within TLS. Engine `quiche` only. */
+  | { readonly kind: "mutual"; readonly caPem: string; readonly certificate: ServerCertificate };
 
 /** Where and how to connect. */
 export interface ConnectOptions {
