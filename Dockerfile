@@ -7,7 +7,7 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 FROM ${DENO_IMAGE} AS build
 ARG TARGETARCH=amd64
 WORKDIR /build
-COPY deno.json deno.lock main.ts ./
+COPY deno.json deno.lock package.json main.ts ./
 COPY mod ./mod
 COPY ops/shipping/compile.ts ./ops/shipping/compile.ts
 RUN deno task --quiet fetch \

@@ -91,10 +91,7 @@ async function connectTo(
     peerCaPem,
     ...(identity.kind === "mutual" ? { certificate: identity.certificate } : {}),
   });
-  const endpoint = new QuicheEndpoint({
-    hostname: address.includes(":") ? "::1" === address ? "::1" : "::" : localFor(address),
-    port: 0,
-  });
+  const endpoint = new QuicheEndpoint({ hostname: localFor(address), port: 0 });
   const id = randomBytes(ID_BYTES);
   const name = normalHost(options.serverName ?? options.hostname);
   const remote = { host: address, port: options.port };
@@ -127,7 +124,9 @@ async function connectTo(
   }
 }
 
+/** quiche compares the local address of every packet, so that it has to stay the same: any, but for loopback. */
 function localFor(address: string): string {
+  if (address.includes(":")) return address === "::1" ? "::1" : "::";
   return address.startsWith("127.") ? "127.0.0.1" : "0.0.0.0";
 }
 

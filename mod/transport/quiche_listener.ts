@@ -12,7 +12,7 @@ import { closeFramesSent } from "./deno_quic_connection.ts";
 import { QuicheConnection } from "./quiche_connection.ts";
 import { type Host, ID_BYTES, QuicheEndpoint } from "./quiche_endpoint.ts";
 import { loadQuiche, makeConfig, type NativeConfig, type Quiche } from "./quiche_native.ts";
-import type { Connection, Listener, ListenOptions, ServerCertificate } from "./transport.ts";
+import type { Connection, HandshakeLimit, Listener, ListenOptions, ServerCertificate } from "./transport.ts";
 import { ALPN } from "./transport.ts";
 import { raiseUdpBuffers } from "./udp_buffers.ts";
 
@@ -146,10 +146,15 @@ class QuicheListener implements Listener {
     return end > Date.now() ? rest.slice(16) : null;
   }
 
+  /** The cap that refuses one more. Connections that nobody took yet count too: that bounds their queue. */
+  #usedUp(): HandshakeLimit | null {
+    if (this.#handshakes.size + this.#accepted.length >= this.#options.handshakesMax) return "handshakes";
+    return this.#rate.take("all") === 0 ? null : "handshakeRate";
+  }
+
   #accept(packet: Uint8Array, it: { id: Uint8Array; firstId: Uint8Array; from: Host }): void {
-    const hasRoom = this.#accepting &&
-      this.#handshakes.size + this.#accepted.length < this.#options.handshakesMax &&
-      this.#rate.take("all") === 0;
+    const limit = this.#usedUp();
+    if (limit) this.#options.onHandshakeRefused?.(limit);
     const id = it.id.slice();
     const native = this.#quiche.Connection.accept(
       id,
@@ -164,13 +169,17 @@ class QuicheListener implements Listener {
       isServer: true,
       idleTimeoutMs: this.#options.idleTimeoutMs,
     });
-    if (!hasRoom) {
+    if (limit || !this.#accepting) {
       connection.receive(packet, it.from);
       connection.refuse(CONNECTION_REFUSED);
       return this.#options.onHandshakeFailure?.("refused");
     }
     const timeoutMs = this.#options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS;
-    this.#handshakes.set(connection, setTimeout(() => connection.refuse(CONNECTION_REFUSED), timeoutMs));
+    const late = () => {
+      this.#options.onHandshakeLate?.();
+      connection.refuse(CONNECTION_REFUSED);
+    };
+    this.#handshakes.set(connection, setTimeout(late, timeoutMs));
     this.#endpoint.connections.set(connection.key, connection);
     connection.established.then(() => this.#established(connection));
     connection.receive(packet, it.from);

@@ -2,4 +2,4 @@
 import { connect, listen } from "../../mod/transport/quiche.ts";
 import { transportContract } from "./transport_contract.ts";
 
-transportContract("quiche", { listen, connect });
+transportContract("quiche", { listen, connect, validatesAddresses: true });

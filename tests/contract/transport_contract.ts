@@ -20,6 +20,8 @@ import { UdpRelay } from "../support/udp_relay.ts";
 export interface TransportEngine {
   listen(options: ListenOptions): Listener | Promise<Listener>;
   connect(options: ConnectOptions): Promise<Connection>;
+  /** Nothing is kept for an address that has not answered: there are no half-open handshakes of the mute. */
+  readonly validatesAddresses?: true;
 }
 
 const IDLE_TIMEOUT_MS = 10_000;
@@ -438,7 +440,7 @@ export function transportContract(name: string, engine: TransportEngine): void {
     let connection: Connection | undefined;
     while (!connection && pending) connection = await fixture.connect().catch(() => undefined);
     assert.ok(connection, "nobody gets in as long as a handshake is half-open");
-    assert.equal(late, 1);
+    assert.equal(late, engine.validatesAddresses ? 0 : 1);
     connection.close(0, "");
     abort.abort();
     await halfOpen;

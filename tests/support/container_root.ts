@@ -26,7 +26,7 @@ export class ContainerRoot implements AsyncDisposable {
     const root = new ContainerRoot(folder);
     for (const name of ["bin", "app", "deno", "data", "tmp", "proc"]) await Deno.mkdir(join(folder, name));
     await root.#copyDeno();
-    for (const name of ["main.ts", "deno.json", "deno.lock", "mod"]) {
+    for (const name of ["main.ts", "deno.json", "deno.lock", "package.json", "mod"]) {
       await copy(join(HERE, name), join(folder, "app", name));
     }
     await root.#copyPackages();
