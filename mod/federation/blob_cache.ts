@@ -6,16 +6,14 @@
 import { unlessAborted } from "../base/abort.ts";
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
-import { type AccountId, type BlobHash, shortId } from "../base/ids.ts";
+import { type BlobHash, shortId } from "../base/ids.ts";
 import { logger } from "../base/log.ts";
 import type { Blobs } from "../delivery/blobs.ts";
 import { idBytes } from "../protocol/fields.ts";
+import { BLOB_CACHE_OWNER } from "../store/store.ts";
 import type { IncomingBlob, PeerBlob } from "./link.ts";
 
 const log = logger("federation");
-
-/** Owner of copies in the store: no account has this id. */
-export const CACHE_OWNER = "0".repeat(32) as AccountId;
 
 /** A peer that sends nothing for so long has ended the fetch. */
 const STILL_MS = 30_000;
@@ -102,7 +100,7 @@ export class BlobCache implements Disposable {
         throw new QpqError("blobTooLarge", `The blob of ${domain} has ${incoming.size} bytes`);
       }
       if (incoming.size > limits.bytesMax) throw overloaded(`The cache holds ${limits.bytesMax} bytes`);
-      const blob = { owner: CACHE_OWNER, hash, bytes: incoming.size, ttlMs: 0 };
+      const blob = { owner: BLOB_CACHE_OWNER, hash, bytes: incoming.size, ttlMs: 0 };
       while (true) {
         try {
           await cached.put({ ...blob, body: this.#inTime(incoming) });
@@ -127,7 +125,7 @@ export class BlobCache implements Disposable {
     if (oldest === undefined) return false;
     this.#copies.delete(oldest);
     try {
-      await this.#deps.cached.delete({ owner: CACHE_OWNER, hash: oldest });
+      await this.#deps.cached.delete({ owner: BLOB_CACHE_OWNER, hash: oldest });
     } catch (error) {
       if (!(error instanceof QpqError && error.code === "notFound")) throw error; // it had expired
     }

@@ -500,10 +500,13 @@ export interface PeerStore {
 
 // --- blobs ------------------------------------------------------------------------------------------------
 
+/** Owner of copies of other servers' blobs: no account has this id. */
+export const BLOB_CACHE_OWNER = "0".repeat(32) as AccountId;
+
 /** References to blobs. The bytes are files (blob_files.ts); a file may be removed when no reference is left. */
 export interface BlobStore {
   /**
-   * Adds the owner's reference, or extends its expiry. Call it when the bytes are on disk, or, with
+   * Adds the reference of an account or of {@link BLOB_CACHE_OWNER}, or extends its expiry. Call it when the bytes are on disk, or, with
    * `dryRun`, before to learn whether they may come.
    */
   putBlobReference(reference: {

@@ -1,6 +1,6 @@
 /** References to blobs in memory: table, indexes and verbs of {@link BlobStore}. */
 import type { AccountId, BlobHash } from "../../base/ids.ts";
-import type { BlobStore } from "../store.ts";
+import { BLOB_CACHE_OWNER, type BlobStore } from "../store.ts";
 import type { BlobRow } from "./rows.ts";
 import type { State } from "./state.ts";
 import { Table } from "./table.ts";
@@ -91,7 +91,7 @@ export function putBlobReference(
   const own = references.find((row) => row.owner === owner);
   const bytes = references[0]?.bytes ?? reference.bytes;
   // A deleted account may hold nothing.
-  if (!state.accounts.accounts.has(owner)) return { status: "quotaExceeded" };
+  if (owner !== BLOB_CACHE_OWNER && !state.accounts.accounts.has(owner)) return { status: "quotaExceeded" };
   if (!fitsQuota(state, reference, bytes)) return { status: "quotaExceeded" };
   if (!reference.dryRun) {
     const expiresAt = Math.max(own?.expiresAt ?? 0, reference.expiresAt);

@@ -5,6 +5,7 @@
 import { copy, fromHex, hex } from "../../base/bytes.ts";
 import type { AccountId, DeviceId, EntryId } from "../../base/ids.ts";
 import { QpqError } from "../../base/errors.ts";
+import { BLOB_CACHE_OWNER } from "../store.ts";
 import { type RowOf, type StoreRow } from "../store_rows.ts";
 import { messageIdOf } from "./outbox.ts";
 import { senderKeyOf } from "./queue_index.ts";
@@ -106,7 +107,10 @@ function* senderRows(state: State): Generator<StoreRow> {
     yield { kind: "daily", ...row, ...accountOrDomain(accountId) };
   }
   for (const row of guards.rows()) yield { kind: "guard", ...row };
-  for (const row of state.blobs.references.rows()) yield { kind: "blobReference", ...row };
+  for (const row of state.blobs.references.rows()) {
+    // Copies of other servers' blobs are fetched again.
+    if (row.owner !== BLOB_CACHE_OWNER) yield { kind: "blobReference", ...row };
+  }
 }
 
 function accountOrDomain(sender: SenderKey): { accountId: AccountId | null; domain: string | null } {

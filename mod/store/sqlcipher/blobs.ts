@@ -1,6 +1,6 @@
 /** The verbs of BlobStore inside the worker; see store.ts for what they promise. */
 import { type AccountId, type BlobHash, idOf } from "../../base/ids.ts";
-import type { BlobStore } from "../store.ts";
+import { BLOB_CACHE_OWNER, type BlobStore } from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
 import type { Ledger } from "./ledger.ts";
 
@@ -16,6 +16,9 @@ interface ReferenceRow {
 
 type Reference = Parameters<BlobStore["putBlobReference"]>[0];
 type PutResult = Awaited<ReturnType<BlobStore["putBlobReference"]>>;
+
+/** In the place of an account: rows of accounts are numbered from 1. */
+const CACHE_OWNER_KEY = 0;
 
 /** References to blobs. */
 export class Blobs {
@@ -58,7 +61,7 @@ export class Blobs {
 
   putBlobReference(reference: Reference): PutResult {
     const { bytes, expiresAt, quotaBytes, dryRun } = reference;
-    const owner = this.#owner.get(Uint8Array.fromHex(reference.owner))?.id;
+    const owner = this.#ownerKey(reference.owner);
     // A deleted account may hold nothing.
     if (owner === undefined) return { status: "quotaExceeded" };
     const hash = Uint8Array.fromHex(reference.hash);
@@ -79,6 +82,11 @@ export class Blobs {
     return result;
   }
 
+  #ownerKey(owner: AccountId): number | undefined {
+    if (owner === BLOB_CACHE_OWNER) return CACHE_OWNER_KEY;
+    return this.#owner.get(Uint8Array.fromHex(owner))?.id;
+  }
+
   #count(blobs: number, bytes: number): void {
     const totals = this.#ledger.changeTotals();
     totals.blobs += blobs;
@@ -93,7 +101,7 @@ export class Blobs {
 
   deleteBlobReference(hash: BlobHash, owner: AccountId): { orphaned: boolean } | null {
     const key = Uint8Array.fromHex(hash);
-    const ownerKey = this.#owner.get(Uint8Array.fromHex(owner))?.id;
+    const ownerKey = this.#ownerKey(owner);
     if (ownerKey === undefined || !this.#findRef.get(key, ownerKey)) return null;
     return { orphaned: this.#release({ hash: key, owner: ownerKey }) };
   }

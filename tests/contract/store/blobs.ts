@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "../../../mod/base/bytes.ts";
 import { type AccountId, type BlobHash, randomId } from "../../../mod/base/ids.ts";
+import { BLOB_CACHE_OWNER } from "../../../mod/store/store.ts";
 import { type ContractTest, DAY_MS, type World } from "./world.ts";
 
 const newHash = () => randomBytes(32).toHex() as BlobHash;
@@ -48,6 +49,19 @@ export function blobContract(test: ContractTest): void {
     assert.deepEqual(await put(world, newHash(), { owner, bytes: 400 }), { status: "ok", known: false });
     const { blobs, blobBytes } = await world.store.counts();
     assert.deepEqual([blobs, blobBytes], [2, 1000]);
+  });
+
+  test("putBlobReference() takes copies of other servers' blobs, which no account owns", async (world) => {
+    const { accountId } = await world.person();
+    const [copy, both] = [newHash(), newHash()];
+    assert.deepEqual(await put(world, copy, { owner: BLOB_CACHE_OWNER }), { status: "ok", known: false });
+    assert.deepEqual(await put(world, both, { owner: accountId }), { status: "ok", known: false });
+    assert.deepEqual(await put(world, both, { owner: BLOB_CACHE_OWNER }), { status: "ok", known: true });
+    const refused = { status: "quotaExceeded" };
+    assert.deepEqual(await put(world, newHash(), { owner: BLOB_CACHE_OWNER, bytes: 901 }), refused);
+    assert.deepEqual(await world.store.findBlob(copy, world.now), { bytes: 100 });
+    assert.deepEqual(await world.store.deleteBlobReference(both, BLOB_CACHE_OWNER), { orphaned: false });
+    assert.deepEqual(await world.store.deleteBlobReference(copy, BLOB_CACHE_OWNER), { orphaned: true });
   });
 
   test("putBlobReference() charges each owner's quota", async (world) => {
