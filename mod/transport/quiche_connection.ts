@@ -108,6 +108,8 @@ export class QuicheConnection implements Connection, StreamOwner {
   #close({ code, reason, isApp }: { code: number; reason: string; isApp: boolean }): void {
     if (this.ended) return;
     try {
+      // A client's last words of the handshake come first: without them the server cannot read the close.
+      if (isApp) this.#sendAll();
       this.native.close(isApp, code, utf8(reason.slice(0, REASON_CHARS_MAX)));
       this.#sendAll();
     } catch {

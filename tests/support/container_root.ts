@@ -3,6 +3,7 @@
  * the sources and the packages they use, and nothing else; no shell. Entered read-only as uid 65532 in a mount
  * namespace of its own, with /data and /tmp to write to. Needs root and Linux.
  */
+import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 const HERE = new URL("../../", import.meta.url).pathname;
@@ -110,6 +111,8 @@ export class ContainerRoot implements AsyncDisposable {
     for (const registry of Deno.readDirSync(npmCache)) {
       for (const { name, version } of wanted.values()) {
         const from = join(npmCache, registry.name, name, version);
+        // Bindings of other systems are in the lock, and never fetched.
+        if (name.startsWith("@matrixai/quic-") && !existsSync(from)) continue;
         const to = join(this.folder, "deno", "npm", registry.name, name, version);
         await Deno.mkdir(dirname(to), { recursive: true });
         await copy(from, to);

@@ -95,3 +95,11 @@ Deno.test("10,000 random, truncated and replayed packets leave nothing behind", 
   listener.stopAccepting();
   await served;
 });
+
+Deno.test("connections that are closed at once leave no handshakes behind", async () => {
+  await using listener = await open();
+  const served = echoAll(listener);
+  for (let index = 0; index < 80; index++) (await connectTo(listener.address.port)).close(0, ""); // cap: 64
+  listener.stopAccepting();
+  await served;
+});
