@@ -10,7 +10,7 @@ import { SUITE_RISTRETTO255 } from "../base/opaque_suite.ts";
 import { parseUserAddress, userAddressText } from "../base/user_address.ts";
 import type { ServerLink } from "./identity.ts";
 import { nameIn, ownAccount, ownDomain } from "./messenger_contacts.ts";
-import type { KeyPackageUpkeep } from "./messenger_key_packages.ts";
+import { KEY_PACKAGE_DOMAIN, type KeyPackageUpkeep } from "./messenger_key_packages.ts";
 import type { Uplink } from "./messenger_uplink.ts";
 import * as session from "./session.ts";
 import type { ClientState } from "./state.ts";
@@ -28,7 +28,6 @@ const ACCOUNT_TABLES: readonly TableName[] = [
   "outbox",
   "inbox",
   "seen",
-  "settings",
   "held",
   "chores",
   "files",
@@ -147,6 +146,7 @@ export class Accounts {
     await this.#withPassword(password, (link) => link.connection.call("deleteAccount", {}));
     await this.#state.transaction((tx) => {
       for (const table of ACCOUNT_TABLES) tx.clear(table);
+      tx.delete("settings", KEY_PACKAGE_DOMAIN);
     });
     await this.#uplink.drop();
   }

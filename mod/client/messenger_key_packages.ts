@@ -19,7 +19,7 @@ const LAST_RESORT_LEFT_MS_MIN = 30 * DAY_MS;
 /** Private keys of expired packages are kept a little longer, for a Welcome that is on its way. */
 const EXPIRED_KEPT_MS = 31 * DAY_MS;
 /** Setting: the domain that the packages on the server name; without, none. */
-const DOMAIN_SETTING = "keyPackageDomain";
+export const KEY_PACKAGE_DOMAIN = "keyPackageDomain";
 /** Without a notice of the server the supply is looked at so often. */
 const CHECK_INTERVAL_MS = DAY_MS / 2;
 
@@ -50,7 +50,7 @@ export class KeyPackageUpkeep {
       const now = this.#clock.now();
       const { hello } = await this.#uplink.link();
       const { domain } = this.#groups.context.identity;
-      const isRenewal = domain !== (this.#state.get("settings", DOMAIN_SETTING) ?? "");
+      const isRenewal = domain !== (this.#state.get("settings", KEY_PACKAGE_DOMAIN) ?? "");
       if (!isRenewal && this.#checkedAt !== null && now - this.#checkedAt < CHECK_INTERVAL_MS) return;
       const { counts } = await this.#uplink.call("countKeyPackages", {});
       const made: OwnKeyPackage[] = [];
@@ -78,8 +78,8 @@ export class KeyPackageUpkeep {
       }
       if (isRenewal) {
         await this.#state.transaction((tx) => {
-          if (domain === "") tx.delete("settings", DOMAIN_SETTING);
-          else tx.put("settings", DOMAIN_SETTING, domain);
+          if (domain === "") tx.delete("settings", KEY_PACKAGE_DOMAIN);
+          else tx.put("settings", KEY_PACKAGE_DOMAIN, domain);
         });
       }
       this.#checkedAt = now;

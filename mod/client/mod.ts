@@ -12,7 +12,7 @@
  *   accessToken: "…",
  * });
  * await client.register({ userName: "alice", password: "correct horse battery staple" });
- * await client.send("bob", "Hello!");
+ * await client.send("bob", "Hello!"); // "bob@b.example" when bob is on another server
  * for await (const event of client.receive({ follow: true })) {
  *   if (event.kind === "text") console.log(`${event.group} ${event.from}: ${event.text}`);
  * }
@@ -40,6 +40,7 @@ export type { ReceiveOptions } from "./messenger_receiver.ts";
 export type { FileSource, KnownFile, Progress, Sent } from "./messenger_send.ts";
 export { MlsError } from "./mls_error.ts";
 export type { DeliveryFailure } from "./outbox.ts";
+export type { DeliveryFailedReason } from "./state_records.ts";
 export type { DeviceInfo } from "./session.ts";
 export { adviceFor } from "./session_advice.ts";
 export { StateError } from "./state_error.ts";

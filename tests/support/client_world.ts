@@ -26,12 +26,21 @@ const ON_TERMINAL = [
 
 /** One server. */
 export class ClientWorld implements AsyncDisposable {
-  private constructor(readonly folder: TempFolder, public server: ServerProcess) {}
+  readonly #flags: readonly string[];
 
-  static async start(flags: readonly string[] = []): Promise<ClientWorld> {
+  private constructor(readonly folder: TempFolder, public server: ServerProcess, flags: readonly string[]) {
+    this.#flags = flags;
+  }
+
+  /** `prepare` puts into the data folder what the server shall find there. */
+  static async start(
+    flags: readonly string[] = [],
+    prepare: (dataDir: string) => Promise<void> = () => Promise.resolve(),
+  ): Promise<ClientWorld> {
     const folder = await tempFolder();
     const dataDir = join(folder.path, "data");
-    return new ClientWorld(folder, await ServerProcess.start({ dataDir, port: freeUdpPort(), flags }));
+    await prepare(dataDir);
+    return new ClientWorld(folder, await ServerProcess.start({ dataDir, port: freeUdpPort(), flags }), flags);
   }
 
   get address(): string {
@@ -55,7 +64,7 @@ export class ClientWorld implements AsyncDisposable {
     const { dataDir, port } = this.server;
     await this.server.end("SIGTERM");
     await between();
-    this.server = await ServerProcess.start({ dataDir, port });
+    this.server = await ServerProcess.start({ dataDir, port, flags: this.#flags });
   }
 
   /** The server comes back with the same store, a new CA and a new certificate. */

@@ -5,7 +5,7 @@
 import type { Command } from "commander";
 import { messageOf } from "../../base/errors.ts";
 import { foreignDomain, tryParseUserAddress, userAddressText } from "../../base/user_address.ts";
-import type { Client, ClientEvent } from "../../client/mod.ts";
+import { type Client, type ClientEvent, QpqError, type Verification } from "../../client/mod.ts";
 import type { Terminal } from "../terminal.ts";
 import { LineScreen, type Screen, TerminalScreen } from "./chat_screen.ts";
 import { type Context, example, runCommand } from "./context.ts";
@@ -48,7 +48,15 @@ async function titleOf(client: Client, { to, context }: { to: string; context: C
   const group = groupOf(client, to);
   if (group && !group.direct) return `${oneLine(group.name)}: ${group.members.map(oneLine).join(", ")}`;
   const user = to.replace(/^@/, "");
-  const { userName, verified } = await named(to, client.verify(user));
+  let found: Verification;
+  try {
+    found = await named(to, client.verify(user));
+  } catch (error) {
+    // Whoever is known can be written to meanwhile.
+    if (!group || !(error instanceof QpqError) || error.code !== "peerUnavailable") throw error;
+    return `${oneLine(group.name)} (their server cannot be reached now: what you write goes out when it can)`;
+  }
+  const { userName, verified } = found;
   const hint = verified ? "verified" : `not verified: ${context.program} verify ${userName}`;
   return `${userName} (${hint})`;
 }
