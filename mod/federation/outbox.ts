@@ -43,7 +43,7 @@ export class Outbox {
       .map((sums) => sums.domain).filter((each) => domain === null || each === domain);
     for (const each of waiting) {
       this.#wake(each);
-      this.#senders.get(each)?.retry();
+      this.#senders.get(each)?.retry("anew");
     }
     return waiting;
   }

@@ -26,7 +26,7 @@ const log = logger("federation");
 
 const BATCHES_IN_FLIGHT = 2;
 /** A peer that does not answer for so long gets a new link. */
-const REPLY_MS = 60_000;
+const REPLY_MS = 30_000;
 const RETRY_MS = { initialMs: 1_000, maxMs: 300_000 };
 /** A peer may put us off for so long at once. */
 const RETRY_AFTER_MS_MAX = 3_600_000;
@@ -87,6 +87,7 @@ export class PeerSender {
   #dirty = true;
   #stopping = false;
   #ring = Promise.withResolvers<void>();
+  #link: CallingLink | null = null;
   #endPause: (() => void) | null = null;
   #pausedAt = 0;
   #nextAttemptAt: number | null = null;
@@ -122,9 +123,10 @@ export class PeerSender {
     this.#ring.resolve();
   }
 
-  /** Ends a wait. */
-  retry(): void {
+  /** Ends a wait; `anew`: also one for answers on a link that may be dead, and makes a new one. */
+  retry(how: "now" | "anew" = "now"): void {
     this.#backoff.reset();
+    if (how === "anew") this.#link?.close("an operator wants to try again");
     this.#endPause?.();
   }
 
@@ -155,7 +157,7 @@ export class PeerSender {
     let entries = await this.#read(0);
     if (entries.length === 0) return null;
     if (this.#deps.standing(this.#domain) !== "peer") return HELD;
-    const link = await this.#deps.linkTo(this.#domain);
+    const link = this.#link = await this.#deps.linkTo(this.#domain);
     const inFlight: Promise<PutOff | null>[] = [];
     const send = () => {
       inFlight.push(this.#send(link, entries).catch((error) => this.#failed(error)));
@@ -183,6 +185,7 @@ export class PeerSender {
       }
     } finally {
       await Promise.allSettled(inFlight);
+      this.#link = null;
     }
   }
 

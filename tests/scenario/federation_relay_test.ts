@@ -1,59 +1,13 @@
 /** Messages between servers over real QUIC: relayed, retried, refused, given up. */
 import assert from "node:assert/strict";
-import { fromBinary } from "@bufbuild/protobuf";
-import { hex, randomBytes, utf8, utf8Text } from "../../mod/base/bytes.ts";
-import {
-  DeliveryFailure,
-  type Entry,
-  EntryKind,
-  NoticeSchema,
-  RecipientStatus,
-} from "../../mod/protocol/qpq_pb.ts";
+import { hex, randomBytes, utf8Text } from "../../mod/base/bytes.ts";
+import { DeliveryFailure, RecipientStatus } from "../../mod/protocol/qpq_pb.ts";
+import { failureOf, receive, send, textsOf } from "../support/federation_messages.ts";
 import { FederationWorld } from "../support/federation_world.ts";
-import { newAccount, type TestClient } from "../support/test_client.ts";
+import { newAccount } from "../support/test_client.ts";
+import { UdpRelay } from "../support/udp_relay.ts";
 
 const { OK, RELAYING, UNKNOWN_DOMAIN } = RecipientStatus;
-
-/** Enqueues one payload for devices of other servers, and maybe of one's own. */
-async function send(
-  from: TestClient,
-  to: { domain: string; devices: readonly Uint8Array[] }[],
-  message: { text: string; here?: Uint8Array[]; messageId?: Uint8Array; ttlS?: number },
-) {
-  return await from.connection.call("enqueue", {
-    messageId: message.messageId ?? randomBytes(16),
-    parts: [{
-      payload: utf8(message.text),
-      recipients: message.here ?? [],
-      remote: to.map(({ domain, devices }) => ({ domain, recipients: [...devices] })),
-    }],
-    ttlS: message.ttlS ?? 0,
-  });
-}
-
-/** Waits for `count` entries behind `after`. */
-async function receive(client: TestClient, count: number, after = 0n): Promise<Entry[]> {
-  const entries: Entry[] = [];
-  while (entries.length < count) {
-    const fetched = await client.connection.call("fetchWait", {
-      fetch: { after: entries.at(-1)?.seq ?? after },
-      timeoutMs: 20_000,
-    });
-    assert.ok(fetched.entries.length > 0, `only ${entries.length} of ${count} came`);
-    entries.push(...fetched.entries);
-  }
-  return entries;
-}
-
-async function failureAt(client: TestClient) {
-  const [entry] = await receive(client, 1);
-  assert.equal(entry!.kind, EntryKind.NOTICE);
-  const { notice } = fromBinary(NoticeSchema, entry!.payload);
-  assert.equal(notice.case, "deliveryFailed");
-  return notice.value as Extract<typeof notice, { case: "deliveryFailed" }>["value"];
-}
-
-const textsOf = (entries: readonly Entry[]) => entries.map(({ payload }) => utf8Text(payload));
 
 Deno.test("a message is relayed, and its sender is vouched for by the sender's server", async () => {
   await using world = await FederationWorld.start(["a.example", "b.example"]);
@@ -102,9 +56,106 @@ Deno.test("a recipient that is unknown or blocks is told to the sender; an unkno
     { domain: "c.example", devices: [randomBytes(16)] },
   ], { text: "x", messageId });
   assert.deepEqual(statuses, [RELAYING, UNKNOWN_DOMAIN]);
-  const failed = await failureAt(alice);
+  const failed = failureOf((await receive(alice, 1))[0]!);
   assert.deepEqual(
     [hex(failed.messageId), failed.domain, failed.deviceIds, failed.reason],
     [hex(messageId), "b.example", [bob.deviceId], DeliveryFailure.BLOCKED],
   );
+});
+
+Deno.test("several recipients that fail for several reasons give a notice for each reason", async () => {
+  await using world = await FederationWorld.start(["a.example", "b.example"]);
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  await using bob = await newAccount(world.at("b.example"), "bob");
+  await bob.connection.call("block", { accountId: alice.accountId });
+  const nobody = randomBytes(16);
+  await send(alice, [{ domain: "b.example", devices: [nobody, bob.deviceId, nobody] }], { text: "x" });
+  const failed = (await receive(alice, 2)).map(failureOf);
+  assert.deepEqual(
+    failed.map(({ reason, deviceIds }) => [reason, deviceIds]),
+    [[DeliveryFailure.UNKNOWN_DEVICE, [nobody]], [DeliveryFailure.BLOCKED, [bob.deviceId]]],
+  );
+});
+
+Deno.test("a partitioned peer does not delay another, and gets its messages when it is back", async () => {
+  const relays: UdpRelay[] = [];
+  await using world = await FederationWorld.start(["a.example", "b.example", "c.example"], {
+    addressFor: (from, to, real) => {
+      if (from !== "a.example" || to !== "c.example") return real;
+      const relay = new UdpRelay(real.port);
+      relays.push(relay);
+      return { hostname: "127.0.0.1", port: relay.port };
+    },
+  });
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  await using bob = await newAccount(world.at("b.example"), "bob");
+  await using carol = await newAccount(world.at("c.example"), "carol");
+  const both = [{ domain: "b.example", devices: [bob.deviceId] }, {
+    domain: "c.example",
+    devices: [carol.deviceId],
+  }];
+  await send(alice, both, { text: "0" });
+  await Promise.all([receive(bob, 1), receive(carol, 1)]);
+  for (const relay of relays) relay.cut();
+  for (const text of ["1", "2", "3"]) await send(alice, both, { text });
+  assert.deepEqual(textsOf(await receive(bob, 3, 1n)), ["1", "2", "3"]);
+  const waiting = await world.at("a.example").server.context.store.outboxes();
+  assert.deepEqual(waiting.map(({ domain, depth }) => [domain, depth]), [["c.example", 3]]);
+  await world.introduce(); // a way that is not cut
+  await world.stop("c.example");
+  await world.restart("c.example");
+  await using again = await carol.again(world.at("c.example"));
+  await world.federationAt("a.example").retry("c.example", "now");
+  assert.deepEqual(textsOf(await receive(again, 3, 1n)), ["1", "2", "3"]);
+  for (const relay of relays) await relay[Symbol.asyncDispose]();
+});
+
+Deno.test("a message whose answer is lost is sent again and delivered once", async () => {
+  await using world = await FederationWorld.start(["a.example", "b.example"]);
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  await using bob = await newAccount(world.at("b.example"), "bob");
+  const to = [{ domain: "b.example", devices: [bob.deviceId] }];
+  const { store } = world.at("a.example").server.context;
+  // The answer comes, and what it says is lost before it is on disk: as if it had never come.
+  const settle = store.settleOutbox.bind(store);
+  let lost = 0;
+  store.settleOutbox = (settled) => lost++ === 0 ? Promise.reject(new Error("lost")) : settle(settled);
+  await send(alice, to, { text: "once" });
+  await receive(bob, 1);
+  await world.federationAt("a.example").retry(null, "now");
+  store.settleOutbox = (settled) => settle(settled);
+  await send(alice, to, { text: "next" });
+  assert.deepEqual(textsOf(await receive(bob, 1, 1n)), ["next"]);
+  assert.ok(lost > 0);
+});
+
+Deno.test("a full outbox is told to the sender, and the message goes to the others", async () => {
+  await using world = await FederationWorld.start(["a.example", "b.example"], {
+    flags: { "federation-outbox-depth-max": "2" },
+  });
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  await world.stop("b.example");
+  const statuses = [];
+  for (const text of ["1", "2", "3"]) {
+    const reply = await send(alice, [{ domain: "b.example", devices: [randomBytes(16)] }], {
+      text,
+      here: [alice.deviceId],
+    });
+    statuses.push(reply.statuses);
+  }
+  assert.deepEqual(statuses, [[OK, RELAYING], [OK, RELAYING], [OK, RecipientStatus.QUEUE_FULL]]);
+});
+
+Deno.test("the own domain means this server", async () => {
+  await using world = await FederationWorld.start(["a.example"]);
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  const own = [{ domain: "a.example", devices: [alice.deviceId] }];
+  const { statuses } = await send(alice, own, { text: "to myself" });
+  assert.deepEqual(statuses, [OK]);
+  assert.deepEqual(textsOf(await receive(alice, 1)), ["to myself"]);
+  const account = await alice.connection.call("getAccount", {
+    accountId: alice.accountId,
+    domain: "a.example",
+  });
+  assert.equal(account.userName, "alice");
 });
