@@ -44,7 +44,7 @@ export interface FederationDeps {
   readonly relay: Omit<RelayDeps, "store" | "clock" | "metrics" | "limits" | "onSeen"> & {
     readonly devicesMax: number;
   };
-  /** The store of blobs with the cache's bounds. */
+  /** Copies of other servers' blobs, with the bounds of the cache. */
   readonly cachedBlobs: RelayDeps["blobs"];
   readonly blobBytesMax: () => number;
   readonly notice: (failed: DeliveryFailedInit) => ServerNotice;

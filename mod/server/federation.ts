@@ -220,8 +220,7 @@ function relayDeps(context: ServerContext) {
 }
 
 /** The same files and references, with the bounds of copies. */
-function cacheOf(context: ServerContext, { settings, blobFiles }: FederationParts): Blobs {
-  const { store, clock } = context;
+function cacheOf({ store, clock }: ServerContext, { settings, blobFiles }: FederationParts): Blobs {
   const limits = settings.view(({ federation, limits }) => ({
     blobBytesMax: limits.blobBytesMax,
     blobQuotaBytes: federation.blobCacheBytes,
