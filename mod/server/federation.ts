@@ -7,7 +7,7 @@ import type { Settings } from "../config/options.ts";
 import { Blobs } from "../delivery/blobs.ts";
 import { Dialer, type PeerConnector } from "../federation/dial.ts";
 import { Federation } from "../federation/federation.ts";
-import type { FederationIdentity } from "../federation/identity.ts";
+import type { FederationIdentity, IdentityPems } from "../federation/identity.ts";
 import { Links } from "../federation/links.ts";
 import { PeerListener, type PeerListenerOptions } from "../federation/peer_listener.ts";
 import { Peers } from "../federation/peers.ts";
@@ -65,7 +65,7 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
     if (!place) return null;
     const { clock, store, metrics } = context;
     const settings = parts.settings.view(federationViewOf);
-    const engine = engineOf(place.engine);
+    const engine = await engineOf(place.engine);
     const watched = await watchFederationIdentity(context.settings.dataDir, { clock, metrics });
     const { identities } = watched;
     warnOfOtherName(place.domain, identities.current);
@@ -193,9 +193,21 @@ function warnOfOtherName(domain: string, { info }: FederationIdentity): void {
   log.error("the federation certificate does not name {domain}: no other server will take it", { domain });
 }
 
-function engineOf(name: Settings["federation"]["engine"]): PeerConnector & PeerListenerOptions["engine"] {
+/** The engine's two ends. The native binding is only looked for when it is wanted: its absence is told with what to do. */
+async function engineOf(
+  name: Settings["federation"]["engine"],
+): Promise<PeerConnector & PeerListenerOptions["engine"]> {
   if (name === "deno") return { connect, listen };
-  throw new Error("federation.engine quiche is not a part of this build: set federation.engine to deno");
+  const quiche = await import("../transport/quiche.ts");
+  return {
+    connect: quiche.connect,
+    listen: quiche.listen,
+    mutual: ({ caPem, certificatePem, privateKeyPem }: IdentityPems) => ({
+      kind: "mutual",
+      caPem,
+      certificate: { certificatePem, privateKeyPem },
+    }),
+  };
 }
 
 function relayDeps(context: ServerContext) {
