@@ -159,3 +159,15 @@ Deno.test("the own domain means this server", async () => {
   });
   assert.equal(account.userName, "alice");
 });
+
+Deno.test("the same over the engine with mutual TLS", async () => {
+  await using world = await FederationWorld.start(["a.example", "b.example"], {
+    flags: { "federation-engine": "quiche" },
+  });
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  await using bob = await newAccount(world.at("b.example"), "bob");
+  const texts = ["1", "2", "3"];
+  for (const text of texts) await send(alice, [{ domain: "b.example", devices: [bob.deviceId] }], { text });
+  const entries = await receive(bob, 3);
+  assert.deepEqual([textsOf(entries), entries[0]!.senderDomain], [texts, "a.example"]);
+});

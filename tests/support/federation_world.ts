@@ -90,7 +90,7 @@ export class FederationWorld implements AsyncDisposable {
 
   /** A certificate for `domain`. */
   async certificateFor(domain: string, ca = this.#ca): Promise<ServerCertificate> {
-    return await makeLeaf({ ca, names: [domain], now: (this.#options.clock ?? Date).now() });
+    return await makeLeaf({ ca, names: [domain], now: (this.#options.clock ?? Date).now(), mutual: true });
   }
 
   async #add(domain: string): Promise<void> {
