@@ -35,6 +35,11 @@ const PAGES: Readonly<Record<string, PageRun>> = {
   },
   "ops/backup-restore.md": { machineFor: "page", server: "running" },
   "ops/configuration.md": { machineFor: "page", server: "running" },
+  "ops/federation.md": {
+    machineFor: "page",
+    server: "running",
+    options: { serverEnv: { QPQ_FEDERATION_LISTEN: "127.0.0.1:0" } },
+  },
   "ops/guarantees.md": { machineFor: "page", server: "stopped" },
   "ops/incident-response.md": { machineFor: "section", server: "running" },
   "ops/key-rotation.md": { machineFor: "section", server: "running" },
@@ -99,6 +104,25 @@ const PREPARE: Readonly<Record<string, (machine: Machine) => Promise<void>>> = {
     machine.succeed("rm /var/lib/qpq/secrets/db-key"),
   "ops/incident-response.md#queue-growing": (machine) =>
     machine.succeed("qpq-client --state alice send bob hello"),
+  "ops/federation.md": (machine) =>
+    machine.succeed(
+      "echo 'export QPQ_FEDERATION_DOMAIN=example.org QPQ_FEDERATION_PEERS=example.net=127.0.0.1:9' >> unit.env",
+    ),
+  "ops/incident-response.md#federation": async (machine) => {
+    await machine.succeed("systemctl stop qpq-server");
+    await machine.succeed(
+      "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=example.org " +
+        "-addext subjectAltName=DNS:example.org -keyout key.pem -out cert.pem",
+    );
+    await machine.succeed("qpq-server rotate federation --cert cert.pem --key key.pem --ca cert.pem");
+    await machine.succeed(
+      "echo 'export QPQ_FEDERATION_DOMAIN=example.org QPQ_FEDERATION_LISTEN=127.0.0.1:0' >> unit.env",
+    );
+    await machine.succeed(
+      "echo 'export QPQ_FEDERATION_PEERS=example.net=127.0.0.1:9' >> unit.env",
+    );
+    await machine.succeed("systemctl start qpq-server");
+  },
   "ops/incident-response.md#restore-from-nothing": async (machine) => {
     await machine.succeed("qpq-server backup create --to /mnt/backups");
     await machine.succeed("cp -a /var/lib/qpq/secrets /var/lib/qpq/tls /mnt/keys/");
