@@ -111,10 +111,8 @@ const PREPARE: Readonly<Record<string, (machine: Machine) => Promise<void>>> = {
   "ops/incident-response.md#federation": async (machine) => {
     await machine.succeed("systemctl stop qpq-server");
     await machine.succeed(
-      "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=example.org " +
-        "-addext subjectAltName=DNS:example.org -keyout key.pem -out cert.pem",
+      "cd /var/lib/qpq/tls; qpq-server rotate federation --cert server.pem --key server.key --ca ca.pem",
     );
-    await machine.succeed("qpq-server rotate federation --cert cert.pem --key key.pem --ca cert.pem");
     await machine.succeed(
       "echo 'export QPQ_FEDERATION_DOMAIN=example.org QPQ_FEDERATION_LISTEN=127.0.0.1:0' >> unit.env",
     );
