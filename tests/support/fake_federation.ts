@@ -65,7 +65,8 @@ export class FakeFederation {
 
   /** Nothing that `from` has for `to` arrives until it is released. */
   hold(from: string, to: string): void {
-    this.#held.set(`${from} ${to}`, []);
+    const pair = `${from} ${to}`;
+    if (!this.#held.has(pair)) this.#held.set(pair, []);
   }
 
   /** Delivers what was held, in its order or in the one that `sorted` makes of it. */
