@@ -15,9 +15,9 @@ import { newAccount } from "../support/test_client.ts";
 import { commandLine } from "../support/program.ts";
 import { freeUdpPort, ServerProcess } from "../support/server_process.ts";
 import { callControl } from "../../mod/admin/control.ts";
+import { FederationWorld } from "../support/federation_world.ts";
 import { lacks } from "../support/installed.ts";
 import { tempFolder } from "../support/temp_folder.ts";
-import { startTestServer } from "../support/test_server.ts";
 import { parseExposition } from "../unit/observe/exposition.ts";
 
 const promtool = (...args: string[]) => runTool({ program: "promtool", args, debianPackage: "prometheus" });
@@ -221,7 +221,10 @@ Deno.test(
   { ignore: lacks("prometheus", "prometheus-alertmanager", "prometheus-node-exporter") },
   async () => {
     await using webhook = startWebhook();
-    await using server = await startTestServer({ flags: { "backup-schedule": "1h" } });
+    await using world = await FederationWorld.start(["a.example", "b.example"], {
+      flags: { "backup-schedule": "1h" },
+    });
+    const server = world.at("a.example");
     const { hostname, port } = server.server.metricsAddress!;
     await callControl(server.dataDir, { name: "backup create" });
     await using monitoring = await Monitoring.start({ server: `${hostname}:${port}`, webhook: webhook.url });
