@@ -17,6 +17,8 @@ const LICENCES: ReadonlySet<string> = new Set([
   "ISC",
   "MIT",
   "(Apache-2.0 AND BSD-3-Clause)",
+  // One of the two may be chosen.
+  "(BSD-2-Clause OR GPL-2.0-only)",
 ]);
 
 /** Where the program begins: the workers too, which only `new Worker` names. */
