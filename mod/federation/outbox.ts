@@ -55,7 +55,7 @@ export class Outbox {
 
   /** Who is a peer has changed. */
   recheck(): void {
-    for (const sender of this.#senders.values()) sender.retry();
+    for (const sender of this.#senders.values()) sender.recheck();
   }
 
   /** Gives up all that waits for a domain; its senders are told. Returns how many messages it was. */

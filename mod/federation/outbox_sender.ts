@@ -89,7 +89,7 @@ export class PeerSender {
   #ring = Promise.withResolvers<void>();
   #link: CallingLink | null = null;
   #endPause: (() => void) | null = null;
-  #pausedAt = 0;
+  #pause: { readonly at: number; readonly reason: PutOff["reason"] } | null = null;
   #nextAttemptAt: number | null = null;
   #lastProblem: string | null = null;
   #sweepAt: number;
@@ -130,9 +130,15 @@ export class PeerSender {
     this.#endPause?.();
   }
 
-  /** The peer is there: ends a wait that has lasted a moment. */
+  /** The peer is there: ends a wait for it that has lasted a moment, but not one that it asked for. */
   seen(): void {
-    if (this.#deps.clock.monotonic() - this.#pausedAt >= SEEN_MS_MIN) this.retry();
+    const { reason, at } = this.#pause ?? {};
+    if (reason === "unreachable" && this.#deps.clock.monotonic() - at! >= SEEN_MS_MIN) this.retry();
+  }
+
+  /** Who is a peer, or where, may have changed: ends a wait, but not one that the peer asked for. */
+  recheck(): void {
+    if (this.#pause && this.#pause.reason !== "refused") this.retry();
   }
 
   /** Begins nothing more. {@link ended} resolves when what is in flight has been answered. */
@@ -145,7 +151,7 @@ export class PeerSender {
   async #run(): Promise<void> {
     while (!this.#stopping) {
       const putOff = await this.#round().catch((error): PutOff => this.#failed(error));
-      if (putOff) await this.#pause(putOff);
+      if (putOff) await this.#wait(putOff);
       else if (!this.#dirty) break;
     }
     this.#onEmpty();
@@ -278,12 +284,12 @@ export class PeerSender {
     return { reason: "unreachable", retryAfterMs: Math.min(retryAfterMs, RETRY_AFTER_MS_MAX) };
   }
 
-  async #pause({ reason, retryAfterMs }: PutOff): Promise<void> {
+  async #wait({ reason, retryAfterMs }: PutOff): Promise<void> {
     if (this.#stopping) return;
     const { clock, metrics } = this.#deps;
     if (reason !== "held") metrics.putOff(this.#domain, reason);
     const waitMs = reason === "held" ? retryAfterMs : Math.max(this.#backoff.nextMs(), retryAfterMs);
-    this.#pausedAt = clock.monotonic();
+    this.#pause = { at: clock.monotonic(), reason };
     this.#nextAttemptAt = clock.now() + waitMs;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#endPause = resolve;
@@ -291,6 +297,7 @@ export class PeerSender {
     await promise;
     cancel();
     this.#endPause = null;
+    this.#pause = null;
     this.#nextAttemptAt = null;
   }
 

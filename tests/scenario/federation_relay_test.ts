@@ -171,3 +171,16 @@ Deno.test("the same over the engine with mutual TLS", async () => {
   const entries = await receive(bob, 3);
   assert.deepEqual([textsOf(entries), entries[0]!.senderDomain], [texts, "a.example"]);
 });
+
+Deno.test("a peer that sends more than it may is put off, and nothing of it is lost or out of order", async () => {
+  await using world = await FederationWorld.start(["a.example", "b.example"], {
+    flags: { "federation-peer-messages-per-second": "30", "limits-request-rate": "10000" },
+  });
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  await using bob = await newAccount(world.at("b.example"), "bob");
+  const texts = Array.from({ length: 340 }, (_, i) => `${i}`);
+  for (const text of texts) await send(alice, [{ domain: "b.example", devices: [bob.deviceId] }], { text });
+  assert.deepEqual(textsOf(await receive(bob, texts.length)), texts);
+  const { body } = await world.at("b.example").server.context.metrics.expose();
+  assert.match(body, /qpq_rate_limit_hits_total\{limit="peerRequests"\} [1-9]/);
+});

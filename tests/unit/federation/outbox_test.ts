@@ -163,6 +163,10 @@ Deno.test("Outbox honours retry-after, and goes on with the first message that w
   world.answer = () => OK;
   const before = world.requests.length;
   await world.clock.advance(59_000);
+  // It was heard of meanwhile, and the list was reloaded: it asked for a minute all the same.
+  world.outbox.seen(DOMAIN);
+  world.outbox.recheck();
+  await world.clock.settle();
   assert.equal(world.requests.length, before);
   await world.clock.advance(1_000);
   assert.deepEqual([world.requests.at(-1), world.waiting], [["2", "3"], []]);
@@ -184,6 +188,21 @@ Deno.test("Outbox waits longer after each failure, and not at all when somebody 
   assert.deepEqual(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
   world.reachable = true;
   assert.deepEqual(await world.outbox.retry(null), [DOMAIN]);
+  await world.clock.settle();
+  assert.deepEqual(world.waiting, []);
+  await world.outbox.stop();
+});
+
+Deno.test("Outbox tries again when it hears of a peer that could not be reached", async () => {
+  const world = new World();
+  world.reachable = false;
+  await world.outbox.start();
+  world.add("1");
+  await world.clock.advance(10 * 60_000);
+  world.reachable = true;
+  await world.clock.advance(2_000);
+  assert.deepEqual(world.waiting, ["1"]);
+  world.outbox.seen(DOMAIN);
   await world.clock.settle();
   assert.deepEqual(world.waiting, []);
   await world.outbox.stop();
