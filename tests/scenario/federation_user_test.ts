@@ -144,3 +144,24 @@ Deno.test("a server speaks for its own users only: whatever it claims, entries c
   const results = (await relay.relay(peer, bad as unknown as typeof request)).results!;
   assert.deepEqual(results.map(({ code }) => code), [2, 0]);
 });
+
+Deno.test("a server that serves other bytes than the hash's, or too few, gives nobody anything", async () => {
+  await using world = await FederationWorld.start(["a.example", "b.example"]);
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  const { relay } = world.at("b.example").server.context.federation!;
+  const serve = (size: number, bytes: Uint8Array) => {
+    relay.getBlob = () =>
+      Promise.resolve({
+        size,
+        length: size,
+        body: ReadableStream.from([bytes]) as AsyncIterable<Uint8Array>,
+      });
+  };
+  const get = () => alice.connection.getBlob({ sha256: randomBytes(32), domain: "b.example" });
+  serve(1000, randomBytes(1000));
+  await assert.rejects(get(), { code: "blobHashMismatch" });
+  serve(1000, randomBytes(500));
+  await assert.rejects(get(), { code: "peerUnavailable" });
+  serve(200 << 20, randomBytes(1));
+  await assert.rejects(get(), { code: "blobTooLarge" });
+});
