@@ -150,4 +150,3 @@ else {
     console.log(`${what.padEnd(45)}${figures.map((figure) => figure.padStart(10)).join("")}`);
   }
 }
-Deno.exit(0);
