@@ -177,7 +177,7 @@ export async function verifyChain(
   let chain: x509.X509Certificate[];
   let cas: x509.X509Certificate[];
   try {
-    chain = check.chainDer.map((der) => new x509.X509Certificate(copy(der)));
+    chain = check.chainDer.map(readWhole);
   } catch {
     return refuse("The server's certificate cannot be read");
   }
@@ -200,6 +200,14 @@ export async function verifyChain(
     );
   }
   return await verifyPath(chain, cas, check.now);
+}
+
+/** The library reads names, dates and extensions only when asked: here is where all of them may fail. */
+function readWhole(der: Uint8Array): x509.X509Certificate {
+  const certificate = new x509.X509Certificate(copy(der));
+  const { subject, issuer, serialNumber, notBefore, notAfter, extensions, publicKey } = certificate;
+  void [subject, issuer, serialNumber, notBefore, notAfter, extensions, publicKey];
+  return certificate;
 }
 
 /** Follows the chain link by link until one of the CAs has signed; at most 8 links. */

@@ -1,6 +1,7 @@
 /** The short form of `deno task fuzz`: what is kept in the corpus, some new inputs, and a live server for a moment. */
 import assert from "node:assert/strict";
 import { tempFolder } from "../support/temp_folder.ts";
+import { FEDERATION_TARGETS, SLOW_TARGETS } from "./federation_targets.ts";
 import { FILE_TARGETS } from "./file_targets.ts";
 import { fuzz, FuzzFind, readCorpus, readInput, replayCorpus } from "./fuzzer.ts";
 import { httpTargets } from "./http_targets.ts";
@@ -12,11 +13,19 @@ import { WIRE_TARGETS } from "./wire_targets.ts";
 const SEED = 1;
 const INPUTS = 1000;
 const HTTP_INPUTS = 100;
+const SLOW_INPUTS = 20;
 
-for (const target of [...WIRE_TARGETS, ...FILE_TARGETS]) {
+for (const target of [...WIRE_TARGETS, ...FEDERATION_TARGETS, ...FILE_TARGETS]) {
   Deno.test(`${target.name}: every input of the corpus and ${INPUTS} more are refused or taken as they should be`, async () => {
     await replayCorpus(target);
     await fuzz(target, { seed: SEED, goOn: (inputs) => inputs < INPUTS });
+  });
+}
+
+for (const target of SLOW_TARGETS) {
+  Deno.test(`${target.name}: ${SLOW_INPUTS} inputs are refused or taken as they should be`, async () => {
+    await replayCorpus(target);
+    await fuzz(target, { seed: SEED, goOn: (inputs) => inputs < SLOW_INPUTS });
   });
 }
 

@@ -8,12 +8,17 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { file_content } from "../../mod/client/content_pb.ts";
+import { file_federation } from "../../mod/protocol/federation_pb.ts";
 import { METHODS } from "../../mod/protocol/methods.ts";
 import { file_qpq } from "../../mod/protocol/qpq_pb.ts";
 import type { Random } from "./random.ts";
 
 /** Every message of the protocol and of what clients say to each other. */
-export const MESSAGES: readonly DescMessage[] = [...file_qpq.messages, ...file_content.messages];
+export const MESSAGES: readonly DescMessage[] = [
+  ...file_qpq.messages,
+  ...file_content.messages,
+  ...file_federation.messages,
+];
 
 /** All methods. */
 export const METHOD_ROWS = Object.values(METHODS);

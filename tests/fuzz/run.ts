@@ -6,6 +6,7 @@
 import { basename, dirname } from "node:path";
 import { parseArgs } from "node:util";
 import { configureLogs } from "../../mod/base/log.ts";
+import { FEDERATION_TARGETS, SLOW_TARGETS } from "./federation_targets.ts";
 import { FILE_TARGETS } from "./file_targets.ts";
 import { fuzz, readInput, replayCorpus } from "./fuzzer.ts";
 import { httpTargets } from "./http_targets.ts";
@@ -26,7 +27,13 @@ const [seconds, seed] = [Number(values.seconds), Number(values.seed)];
 /** Frames for each second of the rest, up to the million. */
 const frames = Number(values.frames ?? Math.min(1_000_000, Math.round(seconds * 2000)));
 
-const targets = [...WIRE_TARGETS, ...FILE_TARGETS, ...await httpTargets()];
+const targets = [
+  ...WIRE_TARGETS,
+  ...FEDERATION_TARGETS,
+  ...SLOW_TARGETS,
+  ...FILE_TARGETS,
+  ...await httpTargets(),
+];
 const wanted = values.replay ? basename(dirname(values.replay)) : values.target;
 const chosen = targets.filter(({ name }) => wanted === undefined || name === wanted);
 if (chosen.length === 0) {
