@@ -18,6 +18,7 @@ import {
   readEnum,
   type Reader,
   readInteger,
+  readIpAddress,
   readList,
   readSecretLines,
   readString,
@@ -462,12 +463,12 @@ export const OPTIONS = {
     "`open` takes any domain as a peer that has SRV records and a certificate of the CA set; `allowlist` only those of federation.peers.",
   ),
   "federation.dns": row<"address", NetAddress | null>("address", "restart", {
-    read: readAddress,
+    read: readIpAddress,
     default: null,
     shown: "",
   }, {
     defaultText: "those of the system",
-    text: "Name server for the SRV records.",
+    text: "Name server for the SRV records, by its IP address.",
   }),
   "federation.connections_max": count(
     "live",

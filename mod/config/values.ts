@@ -2,6 +2,7 @@
  * Types of option values: how each is read from text (environment, flags) and from TOML. A reader returns the
  * value or, as a {@link Refusal}, what is wrong with it in words that never repeat the value of a secret.
  */
+import { isIP } from "node:net";
 import { type NetAddress, tryParseAddress } from "../base/address.ts";
 
 /** Why a value cannot be used: the rest of a sentence that begins with the option's name. */
@@ -138,6 +139,13 @@ export const readAddress: Reader<NetAddress> = (raw) => {
   const text = typeof raw === "string" ? raw.trim() : "";
   return tryParseAddress(text) ??
     new Refusal(`must be host:port such as 0.0.0.0:7000 or [::]:7000: ${show(raw)}`);
+};
+
+/** Like {@link readAddress}, but no name: for what names are looked up with. */
+export const readIpAddress: Reader<NetAddress> = (raw) => {
+  const address = readAddress(raw);
+  if (address instanceof Refusal || isIP(address.hostname) !== 0) return address;
+  return new Refusal(`must name an IP address and a port such as 192.0.2.1:53, no host name: ${show(raw)}`);
 };
 
 /** Comma-separated words, or an array in TOML. */

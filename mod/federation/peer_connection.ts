@@ -139,6 +139,13 @@ export class PeerConnection {
     this.close(refusal.reason === "timeout" ? "loginTimeout" : "sessionEnded");
   }
 
+  /** Ends it as a frame was not whole in time. */
+  missedFrame(): void {
+    this.server.options.metrics.deadlineMissed("frame");
+    log.debug("a frame of {peer} was not whole in time", { peer: this.peer?.domain ?? "nobody yet" });
+    this.close("protocolError");
+  }
+
   close(code: CloseCode): void {
     this.#connection.close(CLOSE_CODES[code], code);
   }

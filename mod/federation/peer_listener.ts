@@ -38,7 +38,7 @@ export interface PeerListenerOptions {
   readonly identities: Identities;
   readonly peers: Peers;
   readonly handlers: PeerHandlers;
-  readonly settings: PeerRates & { readonly connectionsMax: number };
+  readonly settings: PeerRates & { readonly connectionsMax: number; readonly frameDeadlineMs: number };
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly engine: {

@@ -34,6 +34,7 @@ export class PeerStream {
   readonly #stream: Stream;
   readonly #writer: CoalescingWriter;
   readonly #decoder: FrameDecoder;
+  #cancelFrameTimer: (() => void) | null = null;
 
   constructor(owner: PeerConnection, stream: Stream) {
     this.#owner = owner;
@@ -49,11 +50,20 @@ export class PeerStream {
 
   /** Rejects with FrameError when the stream cannot be understood any further. */
   async serve(): Promise<void> {
+    try {
+      await this.#serve();
+    } finally {
+      this.#frameEnded();
+    }
+  }
+
+  async #serve(): Promise<void> {
     const owner = this.#owner;
     const answering = new Set<Promise<void>>();
     let first = true;
     for (let chunk = await this.#stream.read(); chunk; chunk = await this.#stream.read()) {
       for (const decoded of this.#decoder.push(chunk)) {
+        this.#frameEnded();
         if (owner.refused) return;
         if (decoded.kind === "oversized") {
           this.#oversized(decoded.frame);
@@ -70,10 +80,23 @@ export class PeerStream {
         // What is pipelined behind the handshake may count on it.
         if (method?.access === "handshake") await answered;
       }
+      if (this.#decoder.bufferedBytes > 0) this.#frameBegun();
       await this.#drained();
     }
+    this.#frameEnded();
     await Promise.all(answering);
     await this.#writer.close();
+  }
+
+  /** A frame that was begun has to be whole in time, like a client's. */
+  #frameBegun(): void {
+    const { clock, settings } = this.#owner.server.options;
+    this.#cancelFrameTimer ??= clock.after(settings.frameDeadlineMs, () => this.#owner.missedFrame());
+  }
+
+  #frameEnded(): void {
+    this.#cancelFrameTimer?.();
+    this.#cancelFrameTimer = null;
   }
 
   /** Never rejects. */

@@ -126,7 +126,7 @@ export function expiryTimesOf(settings: Settings): ExpiryTimes {
 }
 
 /** What federation needs of the settings; each value is read when it is used. */
-export function federationViewOf({ federation }: Settings) {
+export function federationViewOf({ federation, limits }: Settings) {
   return {
     mode: federation.mode,
     peers: federation.peers ?? [],
@@ -141,6 +141,7 @@ export function federationViewOf({ federation }: Settings) {
     blobCacheBytes: federation.blobCacheBytes,
     blobCacheTtlMs: federation.blobCacheTtlMs,
     recipientDomainsMax: federation.recipientDomainsMax,
+    frameDeadlineMs: limits.frameDeadlineMs,
   };
 }
 

@@ -1,6 +1,6 @@
 /** What a hostile server can try at the door for peers, over real QUIC: each attempt has its own counter. */
 import assert from "node:assert/strict";
-import { randomBytes } from "../../mod/base/bytes.ts";
+import { concat, randomBytes } from "../../mod/base/bytes.ts";
 import { makeProof } from "../../mod/federation/handshake.ts";
 import { FederationIdentity } from "../../mod/federation/identity.ts";
 import { PROVE_MS_MAX } from "../../mod/federation/peer_connection.ts";
@@ -20,6 +20,7 @@ import type { Connection, Stream } from "../../mod/transport/transport.ts";
 import {
   authority,
   clockNow,
+  FRAME_DEADLINE_MS,
   pemsFor,
   testHandlers,
   TestPeer,
@@ -230,6 +231,28 @@ Deno.test("a peer that never reads its replies is closed", async () => {
   // With a full window the close frame may stay behind: the end is what counts, not its code.
   const { by } = await connection.closed;
   assert.ok(by === "peer" || by === "transport", by);
+});
+
+Deno.test("a peer that does not finish a frame in time is closed; whole frames before it do not count", async () => {
+  const clock = clockNow();
+  await using w = await world({ clock });
+  const connection = await dial(w.b);
+  const stream = await connection.openStream();
+  const initiatorNonce = randomBytes(32);
+  await stream.write(frame(1, "peerHello", hello(initiatorNonce)));
+  const answer = await helloAnswer(stream);
+  await stream.write(frame(2, "peerProve", await proof(w, answer, { initiatorNonce })));
+  assert.ok(await stream.read());
+  await clock.advance(FRAME_DEADLINE_MS);
+  const half = frame(3, "peerPing", { echo: new Uint8Array(20) });
+  await stream.write(concat(frame(4, "peerPing", {}), half.subarray(0, 12)));
+  assert.ok(await stream.read());
+  await clock.settle();
+  await clock.advance(FRAME_DEADLINE_MS);
+  assert.equal((await connection.closed).reason, "protocolError");
+  const { body } = await w.b.metrics.render();
+  assert.match(body, /qpq_deadlines_missed_total\{deadline="frame"\} 1\n/);
+  assert.deepEqual(await w.b.refusals(), {});
 });
 
 async function helloAnswer(stream: Stream): Promise<PeerHelloResponse> {

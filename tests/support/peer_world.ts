@@ -32,6 +32,9 @@ async function* chunks(): AsyncGenerator<Uint8Array> {
   yield new TextEncoder().encode("llo");
 }
 
+/** A frame that was begun has to be whole by then. */
+export const FRAME_DEADLINE_MS = 120_000;
+
 /** An authority of a test. */
 export async function authority(name = "Federation CA"): Promise<ServerCertificate> {
   return await makeCa({ commonName: name, now: Date.now() });
@@ -92,6 +95,7 @@ export class TestPeer implements AsyncDisposable {
         peerMessagesPerSecond: options.peersPerSecond ?? 1000,
         peerBytesPerDay: 1 << 30,
         connectionsMax: options.connectionsMax ?? 64,
+        frameDeadlineMs: FRAME_DEADLINE_MS,
       },
       clock,
       metrics,

@@ -8,6 +8,7 @@ import {
   readEnum,
   type Reader,
   readInteger,
+  readIpAddress,
   readList,
   readSecretLines,
   readString,
@@ -59,6 +60,17 @@ Deno.test("readBytes() reads decimal and binary units", () => {
     7,
   ]]);
   refuses(readBytes(0, 1e15), ["", "MiB", "2M", "1.0001KiB", "-1", "2constructor"]);
+});
+
+Deno.test("readIpAddress() takes no host name", () => {
+  accepts(readIpAddress, [
+    ["192.0.2.1:53", { hostname: "192.0.2.1", port: 53 }],
+    ["[2001:db8::1]:53", { hostname: "2001:db8::1", port: 53 }],
+  ]);
+  refuses(readIpAddress, ["1.2.3:53", "[::1%]:53", "192.0.2.1", 53]);
+  const refusal = readIpAddress("dns.example:53");
+  assert.ok(refusal instanceof Refusal);
+  assert.match(refusal.text, /must name an IP address .* no host name: .*dns\.example/);
 });
 
 Deno.test("readAddress() reads host and port", () => {
