@@ -17,7 +17,7 @@ import { PeerLink } from "./link.ts";
 import { PeerRefused } from "./refusal.ts";
 
 const HANDSHAKE_CALL_MS = 10_000;
-const IDLE_MS = 60_000;
+const IDLE_MS = 20_000;
 
 /** How connections to other servers are made. */
 export interface PeerConnector {

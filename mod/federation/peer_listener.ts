@@ -29,7 +29,7 @@ const UNPROVEN_PER_ADDRESS_MAX = 16;
 /** Streams of one connection: calls, and blobs beside them. */
 const STREAMS_MAX = 8;
 const HANDSHAKES_PER_SECOND_MAX = 100;
-const IDLE_MS = 60_000;
+const IDLE_MS = 20_000;
 
 /** What a listener for peers needs. */
 export interface PeerListenerOptions {
