@@ -1,6 +1,8 @@
 /** Operators' commands on the folder of a stopped server, of one that was killed, and where there is none. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { chainDerOf, makeCrl } from "../support/certificates.ts";
+import { authority, pemsFor } from "../support/peer_world.ts";
 import { Program } from "../support/program.ts";
 import { freeUdpPort } from "../support/server_process.ts";
 import { tempFolder } from "../support/temp_folder.ts";
@@ -84,6 +86,41 @@ Deno.test("rotations of a stopped server: tls and federation, seen by the next s
   await server.logged(/"msg":"listening"/);
   const status = JSON.parse((await run("status", "--json")).out);
   assert.equal(status.certificate.fingerprint, tls.fingerprint);
+});
+
+Deno.test("rotate federation --crl takes lists of its own CA only, and none drops them", async () => {
+  await using folder = await tempFolder();
+  const cwd = folder.path;
+  const file = async (name: string, text: string) => {
+    await Deno.writeTextFile(join(cwd, name), text, { mode: 0o600 });
+    return name;
+  };
+  const run = (...words: string[]) => Program.run(words, { cwd, env: ENV });
+  assert.equal((await run("init")).code, 0);
+  const [ca, other] = await Promise.all([authority(), authority("Other CA")]);
+  const pems = await pemsFor(ca, "a.example");
+  const revoked = chainDerOf((await pemsFor(ca, "m.example")).certificatePem);
+  const list = (by: typeof ca) =>
+    makeCrl({ ca: by, revokedDer: revoked, now: Date.now(), lifeMs: 86_400_000 });
+  const [good, foreign] = [await list(ca), await list(other)];
+  const words = [
+    ...["rotate", "federation", "--cert", await file("cert.pem", pems.certificatePem)],
+    ...["--key", await file("key.pem", pems.privateKeyPem), "--ca", await file("ca.pem", pems.caPem)],
+  ];
+  const version = (name: string) => join(cwd, "data/tls/federation", name);
+  const refused = await run(...words, "--crl", await file("foreign.pem", foreign));
+  assert.equal(refused.code, 1);
+  assert.match(refused.err, /revocation list of CN=Other CA is not signed by a CA of the set/);
+  await assert.rejects(Deno.stat(version("v1")), Deno.errors.NotFound);
+  const taken = await run(...words, "--crl", await file("crl.pem", good));
+  assert.equal(taken.code, 0, taken.err);
+  assert.equal(await Deno.readTextFile(version("v1/crl.pem")), good);
+  const kept = await run(...words);
+  assert.match(kept.out, /former revocation lists stay; --crl none drops them/);
+  assert.equal(await Deno.readTextFile(version("v2/crl.pem")), good);
+  assert.equal((await run(...words, "--crl", "none")).code, 0);
+  assert.equal((await Deno.readTextFile(version("current"))).trim(), "v3");
+  await assert.rejects(Deno.stat(version("v3/crl.pem")), Deno.errors.NotFound);
 });
 
 Deno.test("a folder that a server holds without a socket is not touched", async () => {

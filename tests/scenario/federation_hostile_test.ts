@@ -1,6 +1,7 @@
-/** What a hostile server can try at the door for peers, over real QUIC: each attempt has its own counter. */
+/** What a hostile server can try at the door for peers, over real QUIC: each attempt has its own counter and log line. */
 import assert from "node:assert/strict";
 import { concat, randomBytes } from "../../mod/base/bytes.ts";
+import { configureLogs } from "../../mod/base/log.ts";
 import { makeProof } from "../../mod/federation/handshake.ts";
 import { FederationIdentity } from "../../mod/federation/identity.ts";
 import { PROVE_MS_MAX } from "../../mod/federation/peer_connection.ts";
@@ -27,8 +28,21 @@ import {
   type TestPeerOptions,
 } from "../support/peer_world.ts";
 
+const lines: string[] = [];
+configureLogs({ filter: "warn", format: "json", write: (line) => void lines.push(line) });
+
+/** What was counted, which is what was logged. */
+async function refusals(b: TestPeer): Promise<Record<string, number>> {
+  const counted = await b.refusals();
+  const logged: Record<string, number> = {};
+  for (const { reason } of lines.map((line) => JSON.parse(line))) logged[reason] = (logged[reason] ?? 0) + 1;
+  assert.deepEqual(logged, counted);
+  return counted;
+}
+
 /** A server that takes a.example for a peer, and everything that a.example has. */
 async function world(options: TestPeerOptions = {}) {
+  lines.length = 0;
   const ca = await authority();
   const b = await TestPeer.start("b.example", await pemsFor(ca, "b.example"), options);
   b.settings.peers = ["a.example"];
@@ -95,7 +109,7 @@ Deno.test("the honest handshake of these tests is let in", async () => {
   const answer = await peer.call("peerHello", hello(initiatorNonce));
   await peer.call("peerProve", await proof(w, answer, { initiatorNonce }));
   await peer.call("peerPing", {});
-  assert.deepEqual(await w.b.refusals(), {});
+  assert.deepEqual(await refusals(w.b), {});
   peer.close();
 });
 
@@ -112,7 +126,7 @@ Deno.test("a challenge that was signed for another server is refused, named as i
   const forged = await proof(w, await second.call("peerHello", hello(initiatorNonce)), forM);
   forged.responderLeafSha256 = w.b.identities.current.leafSha256;
   await assert.rejects(second.call("peerProve", forged), refused);
-  assert.deepEqual(await w.b.refusals(), { wrong_responder: 1, bad_signature: 1 });
+  assert.deepEqual(await refusals(w.b), { wrong_responder: 1, bad_signature: 1 });
 });
 
 Deno.test("a Hello for another server is refused", async () => {
@@ -121,7 +135,7 @@ Deno.test("a Hello for another server is refused", async () => {
     (await link(w.b)).call("peerHello", hello(undefined, { responderDomain: "m.example" })),
     refused,
   );
-  assert.deepEqual(await w.b.refusals(), { wrong_responder: 1 });
+  assert.deepEqual(await refusals(w.b), { wrong_responder: 1 });
 });
 
 Deno.test("a proof of an earlier connection is refused", async () => {
@@ -133,7 +147,7 @@ Deno.test("a proof of an earlier connection is refused", async () => {
   const second = await link(w.b);
   await second.call("peerHello", hello(initiatorNonce));
   await assert.rejects(second.call("peerProve", replayed), refused);
-  assert.deepEqual(await w.b.refusals(), { bad_signature: 1 });
+  assert.deepEqual(await refusals(w.b), { bad_signature: 1 });
   first.close();
 });
 
@@ -144,7 +158,7 @@ Deno.test("who does not prove anything in time is closed", async () => {
   await peer.call("peerHello", hello());
   await clock.advance(PROVE_MS_MAX);
   await peer.closed;
-  assert.deepEqual(await w.b.refusals(), { timeout: 1 });
+  assert.deepEqual(await refusals(w.b), { timeout: 1 });
 });
 
 Deno.test("requests before the proof are refused", async () => {
@@ -153,7 +167,7 @@ Deno.test("requests before the proof are refused", async () => {
   await peer.call("peerHello", hello());
   await assert.rejects(peer.call("relay", { messages: [{}] }), refused);
   await assert.rejects((await link(w.b)).getBlob({}), refused);
-  assert.deepEqual(await w.b.refusals(), { protocol: 2 });
+  assert.deepEqual(await refusals(w.b), { protocol: 2 });
 });
 
 Deno.test("frames that are larger than a handshake's end the connection before the proof", async () => {
@@ -167,7 +181,7 @@ Deno.test("frames that are larger than a handshake's end the connection before t
   new DataView(header.buffer).setUint32(0, FRAME_BODY_BYTES_MAX + 7);
   await (await second.openStream()).write(new Uint8Array([...header, 0, 0, 0, 1, 0, 101]));
   await second.closed;
-  assert.deepEqual(await w.b.refusals(), { protocol: 2 });
+  assert.deepEqual(await refusals(w.b), { protocol: 2 });
 });
 
 /** A proven link of a.example. */
@@ -183,7 +197,7 @@ Deno.test("a peer has four connections and no more", async () => {
   await using w = await world();
   const links = [await proven(w), await proven(w), await proven(w), await proven(w)];
   await assert.rejects(proven(w), { code: "rateLimited" });
-  assert.deepEqual(await w.b.refusals(), { rate_limited: 1 });
+  assert.deepEqual(await refusals(w.b), { rate_limited: 1 });
   for (const each of links) each.close();
 });
 
@@ -192,7 +206,7 @@ Deno.test("connections beyond federation.connections_max are closed unheard", as
   const peer = await proven(w);
   const reason = await (await dial(w.b)).closed;
   assert.equal(reason.reason, "rateLimited");
-  assert.deepEqual(await w.b.refusals(), { rate_limited: 1 });
+  assert.deepEqual(await refusals(w.b), { rate_limited: 1 });
   peer.close();
 });
 
@@ -252,7 +266,7 @@ Deno.test("a peer that does not finish a frame in time is closed; whole frames b
   assert.equal((await connection.closed).reason, "protocolError");
   const { body } = await w.b.metrics.render();
   assert.match(body, /qpq_deadlines_missed_total\{deadline="frame"\} 1\n/);
-  assert.deepEqual(await w.b.refusals(), {});
+  assert.deepEqual(await refusals(w.b), {});
 });
 
 async function helloAnswer(stream: Stream): Promise<PeerHelloResponse> {

@@ -42,6 +42,11 @@ export async function foreignPair(): Promise<
   return { ...leaf, caPem: ca.certificatePem };
 }
 
+/** DER of every certificate of a PEM. */
+export function chainDerOf(pem: string): readonly Uint8Array[] {
+  return inspectCertificate(pem).chainDer;
+}
+
 /** The PEM of a list that revokes certificates (DER) of `ca`. */
 export async function makeCrl(
   crl: {
