@@ -66,7 +66,8 @@ export class PeerListener implements AsyncDisposable {
     this.#listener = listener;
     this.#ends = [
       options.identities.onReplaced((identity) => {
-        listener.replaceCertificate(identity.pems);
+        const { pems } = identity;
+        listener.replaceCertificate(pems, options.engine.mutual ? { clientCaPem: pems.caPem } : {});
         this.#recheck();
       }),
       options.peers.onChanged(() => this.#closeStrangers()),

@@ -41,6 +41,8 @@ class QuicheListener implements Listener {
   readonly #tokenKey = randomBytes(32);
   readonly #rate: RateLimiter;
   #config: NativeConfig;
+  /** Undefined: clients need no certificate. */
+  #clientCaPem: string | undefined;
   /** Those not up yet, with what ends them. */
   readonly #handshakes = new Map<QuicheConnection, ReturnType<typeof setTimeout>>();
   #accepting = true;
@@ -55,7 +57,8 @@ class QuicheListener implements Listener {
       perSecond,
       burst: Math.max(1, perSecond),
     });
-    this.#config = this.#configure(options.certificate);
+    this.#clientCaPem = options.clientCaPem;
+    this.#config = this.#configure(options.certificate, options.clientCaPem);
     this.#endpoint = new QuicheEndpoint(options);
     this.#endpoint.onStranger = (packet, from) => this.#stranger(packet, from);
     this.#endpoint.onEnded = (connection) => this.#endHandshake(connection);
@@ -68,13 +71,17 @@ class QuicheListener implements Listener {
     return this.#accepting;
   }
 
-  #configure(certificate: ServerCertificate): NativeConfig {
-    const { alpn = ALPN, idleTimeoutMs, streamsMax, clientCaPem } = this.#options;
-    return makeConfig(this.#quiche, { alpn, idleTimeoutMs, streamsMax, peerCaPem: clientCaPem, certificate });
+  #configure(certificate: ServerCertificate, peerCaPem: string | undefined): NativeConfig {
+    const { alpn = ALPN, idleTimeoutMs, streamsMax } = this.#options;
+    return makeConfig(this.#quiche, { alpn, idleTimeoutMs, streamsMax, peerCaPem, certificate });
   }
 
-  replaceCertificate(certificate: ServerCertificate): void {
-    this.#config = this.#configure(certificate);
+  replaceCertificate(
+    certificate: ServerCertificate,
+    { clientCaPem = this.#clientCaPem }: { clientCaPem?: string } = {},
+  ): void {
+    this.#config = this.#configure(certificate, clientCaPem);
+    this.#clientCaPem = clientCaPem;
   }
 
   connections(): AsyncIterable<Connection> {

@@ -65,8 +65,11 @@ export interface Listener extends AsyncDisposable {
   readonly accepting: boolean;
   /** New connections as they finish their handshake; ends at stopAccepting or close. To be iterated once. */
   connections(): AsyncIterable<Connection>;
-  /** New connections get this certificate; present ones live on. Throws, and keeps the old, when it is unusable. */
-  replaceCertificate(certificate: ServerCertificate): void;
+  /**
+   * New connections get this certificate, and are judged by `clientCaPem` when it is given (mutual TLS); present ones
+   * live on. Throws, and keeps the old, when it is unusable.
+   */
+  replaceCertificate(certificate: ServerCertificate, more?: { clientCaPem?: string }): void;
   /** Stops accepting; connections live on, new ones are refused at once. */
   stopAccepting(): void;
   /** Stops accepting and drops what is left. Waits until the close frames are likely sent. */

@@ -76,6 +76,28 @@ Deno.test("mutual TLS shows each side the other's chain", async () => {
   assert.ok(connection.peerChainDer!.length > 0);
 });
 
+Deno.test("a changed CA set counts for new connections, and a live one lives on", async () => {
+  await using listener = await open(quiche, true);
+  const { ca, leaf, otherCa } = await testCertificates();
+  const dial = async (clientCa: typeof ca) => {
+    const certificate = await makeLeaf({ ca: clientCa, names: ["localhost"], now: Date.now(), mutual: true });
+    const identity = { kind: "mutual", caPem: ca.certificatePem, certificate } as const;
+    return await quiche.connect({ ...listener.address, identity, idleTimeoutMs: 10_000 });
+  };
+  const served = echoOne(listener);
+  await using former = await dial(ca);
+  const bothSets = `${ca.certificatePem}\n${otherCa.certificatePem}`;
+  listener.replaceCertificate(leaf, { clientCaPem: bothSets });
+  assert.ok(await echoed(former, utf8("still here")));
+  await served;
+  listener.replaceCertificate(leaf, { clientCaPem: otherCa.certificatePem });
+  await using refused = await dial(ca);
+  assert.equal((await refused.closed).code, 304);
+  listener.replaceCertificate(leaf); // keeps the CA set
+  await using again = await dial(ca);
+  assert.equal((await again.closed).code, 304);
+});
+
 async function refusal(kind: "none" | "unknownCa" | "expired"): Promise<string> {
   await using listener = await open(quiche, true);
   const { ca, otherCa } = await testCertificates();
