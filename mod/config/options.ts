@@ -444,7 +444,7 @@ export const OPTIONS = {
     "restart",
     ["deno", "quiche"],
     "deno",
-    "How servers prove who they are: `deno` signs a challenge with the federation certificate; `quiche` authenticates both within TLS, and needs the native binding. Both ends must use the same.",
+    "How servers prove who they are: `deno` signs a challenge with the federation certificate; `quiche` authenticates both within TLS, and needs the native binding. Servers of either engine reach each other.",
   ),
   "federation.peers": row<"list", readonly string[] | null>("list", "live", {
     read: readPeers,

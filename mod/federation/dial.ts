@@ -111,16 +111,28 @@ export class Dialer {
       if (!leaf || !equal(leaf, chain.chainDer[0]!)) {
         throw new PeerRefused("wrong_responder", "PeerHello shows another certificate than TLS");
       }
-      const proof = await makeProof(identity, {
-        responderNonce: hello.responderNonce,
-        initiatorNonce,
-        responderLeafSha256,
-        initiatorDomain: this.#domain,
-        responderDomain: domain,
-      });
-      await link.call("peerProve", proof, { timeoutMs: HANDSHAKE_CALL_MS });
+      await this.#prove(link, { identity, initiatorNonce, responderLeafSha256, hello });
       link.proven(chain, hello.limits?.requestsInFlightMax ?? 1);
     });
+  }
+
+  async #prove(
+    link: PeerLink,
+    { identity, hello, initiatorNonce, responderLeafSha256 }: {
+      identity: FederationIdentity;
+      hello: { responderNonce: Uint8Array };
+      initiatorNonce: Uint8Array;
+      responderLeafSha256: Uint8Array;
+    },
+  ): Promise<void> {
+    const proof = await makeProof(identity, {
+      responderNonce: hello.responderNonce,
+      initiatorNonce,
+      responderLeafSha256,
+      initiatorDomain: this.#domain,
+      responderDomain: link.domain,
+    });
+    await link.call("peerProve", proof, { timeoutMs: HANDSHAKE_CALL_MS });
   }
 
   async #mutual(identity: FederationIdentity, domain: string, address: NetAddress): Promise<PeerLink> {
@@ -129,8 +141,12 @@ export class Dialer {
     const link = await PeerLink.open(connection, { domain, clock: this.#clock });
     return await closedOnFailure(link, async () => {
       await identity.verifyPeerChain(chain, this.#clock.now());
-      const hello = await this.#hello(link, randomBytes(NONCE_BYTES));
-      if (!hello.proven) throw new PeerRefused("protocol", `${domain} does not use mutual TLS`);
+      const initiatorNonce = randomBytes(NONCE_BYTES);
+      const hello = await this.#hello(link, initiatorNonce);
+      if (!hello.proven) { // its engine cannot ask for a certificate
+        const responderLeafSha256 = await sha256(chain.chainDer[0]!);
+        await this.#prove(link, { identity, initiatorNonce, responderLeafSha256, hello });
+      }
       link.proven(chain, hello.limits?.requestsInFlightMax ?? 1);
     });
   }

@@ -53,7 +53,8 @@ export class PeerConnection {
       servedLeaves: identities.servedLeaves(),
       admit: (peer) => this.#admit(peer, peers),
       now: () => clock.now(),
-      tlsChainDer: server.options.engine.mutual ? connection.peerChainDer ?? [] : null,
+      // Without one, as with an initiator of engine deno, PeerProve is wanted.
+      tlsChainDer: connection.peerChainDer?.length ? connection.peerChainDer : null,
     });
     this.#cancelProve = clock.after(PROVE_MS_MAX, () => {
       if (!this.peer) this.end(new PeerRefused("timeout", "PeerProve did not come in time"));

@@ -43,7 +43,7 @@ export interface PeerListenerOptions {
   readonly metrics: Metrics;
   readonly engine: {
     listen(options: ListenOptions): Listener | Promise<Listener>;
-    /** TLS authenticates both, against these CAs. */
+    /** TLS shows the initiator's certificate, if it has one to show. */
     readonly mutual?: unknown;
   };
 }
@@ -90,7 +90,8 @@ export class PeerListener implements AsyncDisposable {
       handshakesMax: UNPROVEN_MAX,
       handshakesPerSecondMax: HANDSHAKES_PER_SECOND_MAX,
       onHandshakeFailure: (kind) => options.metrics.handshakeFailure(kind),
-      ...(options.engine.mutual ? { clientCaPem: pems.caPem } : {}),
+      // An initiator of engine deno has none to show, and proves itself with PeerProve.
+      ...(options.engine.mutual ? { clientCaPem: pems.caPem, clientCertificate: "optional" } : {}),
     });
     return new PeerListener(options, listener);
   }

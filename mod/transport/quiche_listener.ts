@@ -72,8 +72,11 @@ class QuicheListener implements Listener {
   }
 
   #configure(certificate: ServerCertificate, peerCaPem: string | undefined): NativeConfig {
-    const { alpn = ALPN, idleTimeoutMs, streamsMax } = this.#options;
-    return makeConfig(this.#quiche, { alpn, idleTimeoutMs, streamsMax, peerCaPem, certificate });
+    const { alpn = ALPN, idleTimeoutMs, streamsMax, clientCertificate } = this.#options;
+    const config = makeConfig(this.#quiche, { alpn, idleTimeoutMs, streamsMax, peerCaPem, certificate });
+    // What the binding sets insists on a certificate; quiche's own setting takes none, and judges what there is.
+    if (clientCertificate === "optional") config.verifyPeer(true);
+    return config;
   }
 
   replaceCertificate(

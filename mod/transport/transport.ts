@@ -42,8 +42,10 @@ export interface ListenOptions {
   readonly handshakesPerSecondMax?: number;
   /** Asked of the operating system for the UDP socket. Default: 4 MiB. */
   readonly udpBufferBytesWanted?: number;
-  /** Clients have to show a certificate of these CAs (PEM). Engine `quiche` only; `deno` throws TypeError. */
+  /** Clients are asked for a certificate of these CAs (PEM). Engine `quiche` only; `deno` throws TypeError. */
   readonly clientCaPem?: string;
+  /** May a client have none? What it shows is judged all the same. `required` by default. */
+  readonly clientCertificate?: "required" | "optional";
   /** Called for every handshake that failed or was refused; never throws. */
   readonly onHandshakeFailure?: (kind: "refused" | "failed", error?: unknown) => void;
   /** Called for a handshake that is no longer counted, as it takes too long; it may still succeed. Never throws. */

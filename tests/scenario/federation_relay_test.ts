@@ -172,6 +172,29 @@ Deno.test("the same over the engine with mutual TLS", async () => {
   assert.deepEqual([textsOf(entries), entries[0]!.senderDomain], [texts, "a.example"]);
 });
 
+Deno.test("servers of both engines reach each other, whichever of them dials", async () => {
+  const domains = ["a.example", "b.example", "c.example"];
+  await using world = await FederationWorld.start(domains, {
+    flagsOf: { "c.example": { "federation-engine": "quiche" } },
+  });
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  await using bob = await newAccount(world.at("b.example"), "bob");
+  await using carol = await newAccount(world.at("c.example"), "carol");
+  const people = [alice, bob, carol];
+  for (const [from, sender] of people.entries()) {
+    const others = people.flatMap(({ deviceId }, to) =>
+      to === from ? [] : [{ domain: domains[to]!, devices: [deviceId] }]
+    );
+    await send(sender, others, { text: domains[from]! });
+  }
+  for (const [to, person] of people.entries()) {
+    const texts = textsOf(await receive(person, 2)).sort();
+    assert.deepEqual(texts, domains.filter((_, from) => from !== to));
+  }
+  const { body } = await world.at("c.example").server.context.metrics.expose();
+  assert.doesNotMatch(body, /qpq_federation_refused_total\{reason="[a-z_]+"\} [1-9]/);
+});
+
 Deno.test("a peer that sends more than it may is put off, and nothing of it is lost or out of order", async () => {
   await using world = await FederationWorld.start(["a.example", "b.example"], {
     flags: { "federation-peer-messages-per-second": "30", "limits-request-rate": "10000" },

@@ -11,6 +11,8 @@ import { startTestServer, type TestServer } from "./test_server.ts";
 export interface WorldOptions {
   /** Flags of all servers. */
   readonly flags?: Readonly<Record<string, string>>;
+  /** Flags of one of them. */
+  readonly flagsOf?: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly clock?: Clock;
   /** Where `from` is told that `to` is; null: not in its list. By default where it is. */
   readonly addressFor?: (from: string, to: string, real: NetAddress) => NetAddress | null;
@@ -119,6 +121,7 @@ export class FederationWorld implements AsyncDisposable {
         "federation-domain": domain,
         "federation-listen": "127.0.0.1:0",
         ...this.#options.flags,
+        ...this.#options.flagsOf?.[domain],
       },
       ...(this.#options.clock ? { clock: this.#options.clock } : {}),
     });

@@ -7,7 +7,11 @@ import { inspectCertificate, makeLeaf } from "../../../mod/transport/tls.ts";
 import type { Connection, Listener, ListenOptions } from "../../../mod/transport/transport.ts";
 import { testCertificates } from "../../support/certificates.ts";
 
-async function open(engine: typeof deno | typeof quiche, mutual: boolean): Promise<Listener> {
+async function open(
+  engine: typeof deno | typeof quiche,
+  mutual: boolean,
+  clientCertificate: "required" | "optional" = "required",
+): Promise<Listener> {
   const { ca, leaf } = await testCertificates();
   const options: ListenOptions = {
     hostname: "127.0.0.1",
@@ -16,7 +20,7 @@ async function open(engine: typeof deno | typeof quiche, mutual: boolean): Promi
     idleTimeoutMs: 10_000,
     streamsMax: 8,
     handshakesMax: 64,
-    ...(mutual ? { clientCaPem: ca.certificatePem } : {}),
+    ...(mutual ? { clientCaPem: ca.certificatePem, clientCertificate } : {}),
   };
   return await engine.listen(options);
 }
@@ -98,8 +102,11 @@ Deno.test("a changed CA set counts for new connections, and a live one lives on"
   assert.equal((await again.closed).code, 304);
 });
 
-async function refusal(kind: "none" | "unknownCa" | "expired"): Promise<string> {
-  await using listener = await open(quiche, true);
+async function refusal(
+  kind: "none" | "unknownCa" | "expired",
+  clientCertificate: "required" | "optional" = "required",
+): Promise<string> {
+  await using listener = await open(quiche, true, clientCertificate);
   const { ca, otherCa } = await testCertificates();
   const names = ["localhost"];
   const now = kind === "expired" ? Date.now() - 400 * 86_400_000 : Date.now();
@@ -122,4 +129,22 @@ Deno.test("a client's certificate of another CA is refused", async () => {
 
 Deno.test("a client's expired certificate is refused", async () => {
   assert.equal(await refusal("expired"), "transport 301");
+});
+
+Deno.test("an optional certificate may be missing, and is shown when there is one", async () => {
+  await using listener = await open(quiche, true, "optional");
+  const { ca } = await testCertificates();
+  const own = await makeLeaf({ ca, names: ["localhost"], now: Date.now(), mutual: true });
+  const caPem = ca.certificatePem;
+  for (const identity of [{ kind: "roots", caPem }, { kind: "mutual", caPem, certificate: own }] as const) {
+    const served = echoOne(listener);
+    await using connection = await quiche.connect({ ...listener.address, identity, idleTimeoutMs: 10_000 });
+    assert.ok(await echoed(connection, utf8("hello")));
+    assert.equal((await served).peerChainDer?.length ?? 0, identity.kind === "mutual" ? 1 : 0);
+  }
+});
+
+Deno.test("an optional certificate of another CA, or an expired one, is refused", async () => {
+  assert.equal(await refusal("unknownCa", "optional"), "transport 304");
+  assert.equal(await refusal("expired", "optional"), "transport 301");
 });
