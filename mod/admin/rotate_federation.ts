@@ -58,6 +58,12 @@ export const rotateFederation: Operation = {
     read.end();
     await refuseUnusable(identity, context.clock.now());
     const info = inspectCertificate(identity.certificatePem);
+    if (context.settings.federation.engine === "quiche" && !info.forClients) {
+      throw new AdminError(
+        "Nothing was changed: federation.engine is quiche, which shows the certificate as a client too, and this one is " +
+          "for servers only: have it made with extendedKeyUsage=serverAuth,clientAuth",
+      );
+    }
     const cas = inspectCertificate(identity.caPem).chainDer.length;
     const steps = [
       `the certificate for ${info.names.join(", ")}, its key and ${cas} CA${

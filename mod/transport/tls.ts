@@ -44,6 +44,8 @@ export interface CertificateInfo {
   readonly selfSigned: boolean;
   /** May sign other certificates. */
   readonly isCa: boolean;
+  /** May be shown by a client as well (RFC 5280 §4.2.1.12): mutual TLS needs it. */
+  readonly forClients: boolean;
   /** Distinguished name of the issuer. */
   readonly issuedBy: string;
   /** SHA-256 of the leaf's DER: what a client pins. */
@@ -120,6 +122,7 @@ export function inspectCertificate(certificatePem: string): CertificateInfo {
     notAfter: leaf.notAfter.getTime(),
     selfSigned: leaf.subject === leaf.issuer,
     isCa: leaf.getExtension(x509.BasicConstraintsExtension)?.ca ?? false,
+    forClients: isFor(leaf, CLIENT_AUTH),
     issuedBy: leaf.issuer,
     leafSha256: sha256Now(new Uint8Array(leaf.rawData)),
     chainDer: chain.map((certificate) => new Uint8Array(certificate.rawData)),
@@ -285,11 +288,16 @@ function leafProblems(leaf: x509.X509Certificate): string[] {
       "The certificate is a CA certificate; clients refuse it as a server's own (CaUsedAsEndEntity)",
     );
   }
-  const usages = leaf.getExtension(x509.ExtendedKeyUsageExtension)?.usages.map(String);
-  if (usages && !usages.includes(SERVER_AUTH) && !usages.includes(ANY_USAGE)) {
+  if (!isFor(leaf, SERVER_AUTH)) {
     problems.push("The certificate is not made for servers (extended key usage lacks serverAuth)");
   }
   return problems;
+}
+
+/** Without the extension it is for everything. */
+function isFor(leaf: x509.X509Certificate, usage: string): boolean {
+  const usages = leaf.getExtension(x509.ExtendedKeyUsageExtension)?.usages.map(String);
+  return !usages || usages.includes(usage) || usages.includes(ANY_USAGE);
 }
 
 function dateProblems(certificate: x509.X509Certificate, now: number, what: string): string[] {

@@ -164,3 +164,15 @@ for (const engine of ["deno", "quiche"] as const) {
   Deno.test(`${engine}: certificate and CA set change on two running servers, and no message is lost or late`, () =>
     rotatesUnnoticed(engine));
 }
+
+Deno.test("engine quiche refuses a certificate that only servers may show", async () => {
+  await using world = await FederationWorld.start(["a.example"], {
+    flags: { "federation-engine": "quiche" },
+  });
+  const leaf = await makeLeaf({ ca: world.ca, names: ["a.example"], now: Date.now() });
+  const input = { ...leaf, caPem: world.ca.certificatePem };
+  await assert.rejects(
+    callControl(world.at("a.example").dataDir, { name: "rotate federation", input }),
+    /Nothing was changed: .* extendedKeyUsage=serverAuth,clientAuth/,
+  );
+});
