@@ -69,4 +69,15 @@ Deno.test("people of two servers message each other, share groups and files", as
     });
     assert.equal((await received(there, "bob", "are you back?"))["from"], "alice@a.test");
   });
+  await t.step(
+    "a message reaches a server that was killed, although the link to it still looks alive",
+    async () => {
+      await here.succeedAs("alice", ["send", "bob@b.test", "before"]);
+      await received(there, "bob", "before");
+      await there.restart(async () => {
+        await here.succeedAs("alice", ["send", "bob@b.test", "while you were dead"]);
+      }, "SIGKILL");
+      assert.equal((await received(there, "bob", "while you were dead"))["from"], "alice@a.test");
+    },
+  );
 });

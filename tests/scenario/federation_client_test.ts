@@ -14,6 +14,9 @@ import { drain, openClient, PASSWORD } from "../support/test_user.ts";
 const DOMAINS = { alice: "a.test", bob: "b.test", ben: "b.test", carol: "c.test" } as const;
 type User = keyof typeof DOMAINS;
 
+/** Two servers use engine `deno`, one the other. */
+const ANOTHER_ENGINE = { "c.test": { "federation-engine": "quiche" } };
+
 /** Three servers, and people on them. */
 class People implements AsyncDisposable {
   readonly #open = new Set<Client>();
@@ -21,7 +24,10 @@ class People implements AsyncDisposable {
   private constructor(readonly world: FederationWorld, readonly folder: TempFolder) {}
 
   static async start(): Promise<People> {
-    return new People(await FederationWorld.start(["a.test", "b.test", "c.test"]), await tempFolder());
+    return new People(
+      await FederationWorld.start(["a.test", "b.test", "c.test"], { flagsOf: ANOTHER_ENGINE }),
+      await tempFolder(),
+    );
   }
 
   /** Opens a client again, at its server's present address. */

@@ -59,10 +59,13 @@ export class ClientWorld implements AsyncDisposable {
     return join(this.folder.path, `state-${user}`);
   }
 
-  /** The server ends and comes back at the same address. */
-  async restart(between: () => Promise<void> = () => Promise.resolve()): Promise<void> {
+  /** The server ends, or is killed, and comes back at the same address. */
+  async restart(
+    between: () => Promise<void> = () => Promise.resolve(),
+    signal: Deno.Signal = "SIGTERM",
+  ): Promise<void> {
     const { dataDir, port } = this.server;
-    await this.server.end("SIGTERM");
+    await this.server.end(signal);
     await between();
     this.server = await ServerProcess.start({ dataDir, port, flags: this.#flags });
   }
