@@ -27,7 +27,7 @@ const log = logger("federation");
 const BATCHES_IN_FLIGHT = 2;
 /** A peer that does not answer for so long gets a new link. */
 const REPLY_MS = 30_000;
-const RETRY_MS = { initialMs: 1_000, maxMs: 300_000 };
+const RETRY_MS = { initialMs: 1_000, maxMs: 60_000 };
 /** A peer may put us off for so long at once. */
 const RETRY_AFTER_MS_MAX = 3_600_000;
 /** While nothing can be sent, what has expired is looked for at least once in the first, at most once in the second. */
