@@ -250,6 +250,8 @@ export class SimDevice {
     const again = earlier.length > 0 && this.#random.chance(0.3) ? [this.#random.pick(earlier)] : [];
     const packages = [...fresh, ...again];
     model.uploading(device, packages);
+    // It may be signed, on another connection, while a refusal is on its way.
+    const wasSigned = this.uplink.identity.signed;
     try {
       const { counts } = await this.uplink.call("uploadKeyPackages", {
         keyPackages: packages.map(({ bytes, lastResort }) => ({ keyPackage: bytes, lastResort })),
@@ -257,7 +259,7 @@ export class SimDevice {
       for (const { count } of counts) model.counted(device, count);
     } catch (error) {
       const expected = ["keyPackageLimit", "keyPackageInvalid", "notFound", "deviceUnsigned"];
-      const isNew = device !== this.deviceId || !this.uplink.identity.signed;
+      const isNew = device !== this.deviceId || !wasSigned;
       if (!(error instanceof QpqError) || !expected.includes(error.code)) throw error;
       if (error.code !== "keyPackageLimit" && !isNew) throw error;
     }
