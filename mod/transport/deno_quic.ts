@@ -9,7 +9,6 @@
  * No getter of a QuicIncoming is ever read: each of them consumes it. So nobody can be refused by address before the
  * handshake; handshakes have a global cap, and addresses are looked at by whoever takes the connection.
  */
-import { lookup } from "node:dns/promises";
 import { unlessAborted } from "../base/abort.ts";
 import { addressText, type NetAddress } from "../base/address.ts";
 import { systemClock } from "../base/clock.ts";
@@ -18,7 +17,8 @@ import { RateLimiter } from "../base/rate_limiter.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { ConnectError } from "./connect_error.ts";
 import { closeFramesSent, DenoQuicConnection } from "./deno_quic_connection.ts";
-import { isIpAddress, normalHost } from "./host_names.ts";
+import { normalHost } from "./host_names.ts";
+import { resolveHost } from "./resolve_host.ts";
 import type {
   Connection,
   ConnectOptions,
@@ -205,7 +205,7 @@ export async function connect(options: ConnectOptions): Promise<Connection> {
   );
   try {
     signal.throwIfAborted();
-    const addresses = await unlessAborted(resolve(options.hostname), signal);
+    const addresses = await unlessAborted(resolveHost(options.hostname), signal);
     return await firstConnection(addresses, { ...options, signal });
   } catch (error) {
     if (error instanceof ConnectError) throw error;
@@ -215,18 +215,6 @@ export async function connect(options: ConnectOptions): Promise<Connection> {
     throw explain(error, options);
   } finally {
     clearTimeout(timer);
-  }
-}
-
-async function resolve(hostname: string): Promise<string[]> {
-  const host = normalHost(hostname);
-  if (isIpAddress(host)) return [host];
-  // Always both, whatever the resolver says (RFC 6761 §6.3): the server may listen at only one of them.
-  if (host === "localhost") return ["127.0.0.1", "::1"];
-  try {
-    return (await lookup(host, { all: true })).map((entry) => entry.address);
-  } catch (cause) {
-    throw new ConnectError("unreachable", `The name ${hostname} has no address`, { cause });
   }
 }
 

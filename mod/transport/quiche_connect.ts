@@ -1,11 +1,11 @@
 /** connect() on quiche: one socket for each connection; what a failed handshake means, in words. */
-import { lookup } from "node:dns/promises";
 import { unlessAborted } from "../base/abort.ts";
 import { addressText } from "../base/address.ts";
 import { equal, hex, randomBytes } from "../base/bytes.ts";
 import { messageOf } from "../base/errors.ts";
 import { ConnectError } from "./connect_error.ts";
 import { isIpAddress, nameMatches, normalHost } from "./host_names.ts";
+import { resolveHost } from "./resolve_host.ts";
 import { QuicheConnection } from "./quiche_connection.ts";
 import { ID_BYTES, QuicheEndpoint } from "./quiche_endpoint.ts";
 import { loadQuiche, makeConfig } from "./quiche_native.ts";
@@ -37,7 +37,7 @@ export async function connect(options: ConnectOptions): Promise<Connection> {
   );
   try {
     signal.throwIfAborted();
-    const addresses = await unlessAborted(resolve(options.hostname), signal);
+    const addresses = await unlessAborted(resolveHost(options.hostname), signal);
     return await firstConnection(addresses, { ...options, signal });
   } catch (error) {
     if (error instanceof ConnectError) throw error;
@@ -45,17 +45,6 @@ export async function connect(options: ConnectOptions): Promise<Connection> {
     throw new ConnectError("failed", `Connecting to ${where} ${text}`, { cause: error });
   } finally {
     clearTimeout(timer);
-  }
-}
-
-async function resolve(hostname: string): Promise<string[]> {
-  const host = normalHost(hostname);
-  if (isIpAddress(host)) return [host];
-  if (host === "localhost") return ["127.0.0.1", "::1"];
-  try {
-    return (await lookup(host, { all: true })).map((entry) => entry.address);
-  } catch (cause) {
-    throw new ConnectError("unreachable", `The name ${hostname} has no address`, { cause });
   }
 }
 
