@@ -63,6 +63,7 @@ Deno.test("metrics tell of each listed peer, and of all others together", async 
   const to = [{ domain: "b.example", devices: [bob.deviceId] }];
   await send(alice, to, { text: "1" });
   await receive(bob, 1);
+  await world.outboxesHold("a.example", {});
   await world.stop("b.example");
   await send(alice, to, { text: "2" });
   const { body } = await world.at("a.example").server.context.metrics.expose();

@@ -1,5 +1,6 @@
 /** Real servers of several domains on loopback, in this process, that trust one federation CA and know each other. */
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { Clock } from "../../mod/base/clock.ts";
 import type { NetAddress } from "../../mod/base/address.ts";
 import { addressText } from "../../mod/base/address.ts";
@@ -59,6 +60,29 @@ export class FederationWorld implements AsyncDisposable {
   /** What administration sees of a domain's federation. */
   federationAt(domain: string) {
     return this.at(domain).server.admin.federation!;
+  }
+
+  /**
+   * Waits until `count` messages wait in a server's outboxes, by domain ({} for none): a recipient has its message
+   * before the sender's server has taken it off its list.
+   */
+  async outboxesHold(domain: string, count: Readonly<Record<string, number>>): Promise<void> {
+    const { store } = this.at(domain).server.context;
+    const settle = store.settleOutbox;
+    const holds = async () => {
+      const sums = await store.outboxes();
+      return isDeepStrictEqual(Object.fromEntries(sums.map((sum) => [sum.domain, sum.depth])), count);
+    };
+    let next = Promise.withResolvers<void>();
+    store.settleOutbox = (settled) => settle.call(store, settled).finally(() => next.resolve());
+    try {
+      while (!await holds()) {
+        await next.promise;
+        next = Promise.withResolvers();
+      }
+    } finally {
+      store.settleOutbox = settle;
+    }
   }
 
   /** Tells every running server where the others are now. */
