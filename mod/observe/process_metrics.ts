@@ -43,7 +43,7 @@ export function registerProcessMetrics(registry: Registry): void {
   memory("qpq_heap_used_bytes", "JavaScript heap of the main thread in use", "heapUsed");
   memory(
     "qpq_external_memory_bytes",
-    "Memory that JavaScript objects of the main thread hold outside the heap",
+    "Memory outside the main thread's heap, ended connections by an estimate",
     "external",
   );
 }

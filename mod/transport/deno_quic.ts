@@ -17,6 +17,7 @@ import { RateLimiter } from "../base/rate_limiter.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { ConnectError } from "./connect_error.ts";
 import { closeFramesSent, DenoQuicConnection } from "./deno_quic_connection.ts";
+import { weighEndedConnection } from "./ended_connections.ts";
 import { normalHost } from "./host_names.ts";
 import { resolveHost } from "./resolve_host.ts";
 import type {
@@ -172,6 +173,7 @@ class DenoQuicListener implements Listener {
     this.#allHandshakes++;
     try {
       const connection = new DenoQuicConnection(await incoming.accept());
+      connection.closed.then(weighEndedConnection);
       if (this.#accepting) this.#accepted.push(connection);
       else connection.close(0, "shutting down");
     } catch (error) {

@@ -17,9 +17,9 @@ import { refusing, type Target } from "./target.ts";
 const bodyBytesMax = (code: number) => Math.min(methodOf(code)?.bytesMax ?? 100, FRAME_BODY_BYTES_MAX);
 
 /** Frames of random messages, one after another. */
-export function randomFrames(random: Random): Uint8Array {
+export function randomFrames(random: Random, methods = METHOD_ROWS): Uint8Array {
   const frames = random.list(4, () => {
-    const method = random.pick(METHOD_ROWS);
+    const method = random.pick(methods);
     const code = random.oneIn(10) ? random.below(65_536) : method.number;
     return encodeFrame(random.below(4), code, randomMessage(random, method.request));
   });
@@ -48,7 +48,7 @@ function decodeAll(chunks: readonly Uint8Array[]): { frames: Decoded[]; held: nu
 /** The same frames however the bytes are cut up, and never more held than came. */
 const frames: Target = {
   name: "frames",
-  generate: randomFrames,
+  generate: (random) => randomFrames(random),
   run(input) {
     const whole = decodeAll([input]);
     const step = 1 + (input[0] ?? 0) % 9;

@@ -127,7 +127,16 @@ export const ATTACKS: readonly Attack[] = [
     limits: ["malformedRate"],
     deadlines: [],
     unit: "request",
-    run: malformedFrames,
+    run: (attacker) => malformedFrames(attacker),
+  },
+  {
+    name: "malformed frames, 40 connections",
+    flags: {},
+    limits: ["malformedRate"],
+    deadlines: [],
+    unit: "request",
+    comparison: true,
+    run: (attacker) => malformedFrames(attacker, 40),
   },
   {
     name: "malformed frames, no limits",
@@ -136,7 +145,7 @@ export const ATTACKS: readonly Attack[] = [
     deadlines: [],
     unit: "request",
     comparison: true,
-    run: malformedFrames,
+    run: (attacker) => malformedFrames(attacker),
   },
   {
     name: "good frames, no limits",

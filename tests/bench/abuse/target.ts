@@ -68,7 +68,12 @@ export async function resumeDevice(target: Target, index: number): Promise<Resum
     accessToken: "",
     connect: async (to) => transport = await connect(to),
   });
-  await resume(link, own);
+  try {
+    await resume(link, own);
+  } catch (error) {
+    transport!.close(0, "");
+    throw error;
+  }
   return { link, transport: transport!, accountId, deviceId: fromHex(deviceId), own };
 }
 
