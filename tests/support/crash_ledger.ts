@@ -11,6 +11,14 @@ export interface Message {
   readonly payload: Uint8Array;
 }
 
+/** What a run has had to do. */
+export interface CrashTotals {
+  readonly messages: number;
+  readonly keyPackages: number;
+  /** Of the KeyPackages. */
+  readonly claimed: number;
+}
+
 /** Sender and number of a message come before bytes that make it another than all others. */
 const NUMBERS_BYTES = 8;
 const MESSAGE_BYTES = NUMBERS_BYTES + 200;
@@ -168,9 +176,9 @@ export class CrashLedger {
     return this.#blobs;
   }
 
-  /** What there was, in words. */
-  get summary(): string {
-    const sent = this.#sent.reduce((sum, count) => sum + count, 0);
-    return `${sent} messages, ${this.#uploaded.size} KeyPackages, ${this.#claimed.size} of them claimed`;
+  /** What there was. */
+  get totals(): CrashTotals {
+    const messages = this.#sent.reduce((sum, count) => sum + count, 0);
+    return { messages, keyPackages: this.#uploaded.size, claimed: this.#claimed.size };
   }
 }

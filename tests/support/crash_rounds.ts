@@ -7,7 +7,8 @@ import { join } from "node:path";
 import type { JsonObject } from "../../mod/admin/control.ts";
 import type { StoreBackend } from "../../mod/store/open.ts";
 import { foreignPair } from "./certificates.ts";
-import { CrashLedger } from "./crash_ledger.ts";
+import { copyFolder } from "./copy_folder.ts";
+import { CrashLedger, type CrashTotals } from "./crash_ledger.ts";
 import {
   checkPromises,
   claimOne,
@@ -49,25 +50,31 @@ export interface CrashRun {
   readonly seed: number;
   /** Told after each round. */
   readonly onRound?: (line: string) => void;
+  /** Asked before each round: true ends the run before all kills are done. */
+  readonly enough?: () => boolean;
+  /** A broken promise leaves a copy of the data folder, as the server had it, and says where. */
+  readonly keepBroken?: boolean;
 }
 
-/** Runs it; throws with the seed and the round when a promise was broken. Returns what there was, in words. */
-export async function runCrashes({ backend, kills, seed, onRound = () => {} }: CrashRun): Promise<string> {
+/** Runs it; throws with the seed and the round when a promise was broken. */
+export async function runCrashes(run: CrashRun): Promise<CrashTotals> {
+  const { backend, kills, seed, onRound = () => {}, enough = () => false } = run;
   await using folder = await tempFolder();
   const story = new CrashStory(folder.path, backend, prng(seed));
   await using _ = story;
   await story.begin();
-  for (let round = 0; round < kills; round++) {
+  for (let round = 0; round < kills && !enough(); round++) {
     const kind = KINDS[round % KINDS.length]!;
     const told = `${backend}, seed ${seed}, round ${round} (${kind})`;
     try {
       onRound(`${told}: ${await story.round(kind)}`);
     } catch (cause) {
-      throw new Error(`${told}: ${cause}\n${story.log}`, { cause });
+      const kept = run.keepBroken ? `\nthe data folder is kept in ${await story.keep()}` : "";
+      throw new Error(`${told}: ${cause}${kept}\n${story.log}`, { cause });
     }
   }
   await story.end();
-  return `${backend}: ${kills} kills, ${story.ledger.summary}`;
+  return story.ledger.totals;
 }
 
 /** One data folder and the processes that serve it, one after another. */
@@ -176,6 +183,14 @@ class CrashStory implements AsyncDisposable {
     while (await claimOne(this.#clients.sender, this.ledger) > 0);
     await this.#disconnect();
     assert.equal(await this.#server.end("SIGTERM"), 0);
+  }
+
+  /** Ends the server where it is, and returns where a copy of its data is. */
+  async keep(): Promise<string> {
+    await this.#server.end("SIGKILL");
+    const path = await Deno.makeTempDir({ prefix: "qpq-crash-" });
+    await copyFolder(this.#dataDir, path);
+    return path;
   }
 
   async #disconnect(): Promise<void> {
