@@ -51,6 +51,9 @@ async function add(
   context: AdminContext,
   { suiteId, newSeed, dryRun }: { suiteId: number; newSeed: boolean; dryRun: boolean },
 ): Promise<JsonObject> {
+  if (isSuiteOff(context, suiteId)) {
+    throw new AdminError("A new setup of p256 would be of no use: opaque_suites has no p256");
+  }
   const store = await context.store();
   const newest = newestOf(await store.opaqueSetups(), suiteId);
   if (!newest) {
@@ -116,11 +119,15 @@ async function accountsOfSuite(store: Store, suiteId: number): Promise<number> {
   return all.filter(({ setupId }) => ids.includes(setupId)).reduce((sum, { accounts }) => sum + accounts, 0);
 }
 
-/** Ends with p256: its newest setup can be retired when no start will use it any more. */
+/** Is p256 on its end: no start will use its setups any more? */
+function isSuiteOff({ settings }: AdminContext, suiteId: number): boolean {
+  return suiteId === SUITE_P256 && !settings.opaqueSuites.includes("p256");
+}
+
+/** The newest setup of all stays, as does the newest of a suite that is on. */
 function isNeeded(context: AdminContext, setup: OpaqueSetup, setups: readonly OpaqueSetup[]): boolean {
   if (setup === setups.at(-1)) return true;
-  const suiteOff = setup.suiteId === SUITE_P256 && !context.settings.opaqueSuites.includes("p256");
-  return setup === newestOf(setups, setup.suiteId) && !suiteOff;
+  return setup === newestOf(setups, setup.suiteId) && !isSuiteOff(context, setup.suiteId);
 }
 
 async function retire(
@@ -132,7 +139,8 @@ async function retire(
   const setup = setups.find((each) => each.setupId === setupId);
   if (!setup) throw new AdminError(`There is no OPAQUE setup ${setupId}: ${knownSetups(setups)}`);
   if (isNeeded(context, setup, setups)) {
-    const other = setup.suiteId === SUITE_RISTRETTO255 ? "" : " --suite p256";
+    const inItsSuite = setup.suiteId !== SUITE_RISTRETTO255 && !isSuiteOff(context, setup.suiteId);
+    const other = inItsSuite ? " --suite p256" : "";
     throw new AdminError(
       `Setup ${setupId} is the newest, which accounts use: make another with \`qpq-server rotate opaque${other}\` first`,
     );
@@ -143,11 +151,20 @@ async function retire(
   }
   const accounts = (await store.accountsBySetup()).find((each) => each.setupId === setupId)?.accounts ?? 0;
   if (accounts > 0 && !force) throw lockOut(setupId, accounts, await namesUnder(store, setupId));
-  const steps = [`setup ${setupId} is retired: its ${accounts} records log nobody in any more`];
+  const steps = [
+    `setup ${setupId} is retired: its ${accounts} ${
+      accounts === 1 ? "record logs" : "records log"
+    } nobody in any more`,
+  ];
   const base = { key: "opaque", dryRun, changes: true, steps } as const;
   if (dryRun) {
     const lockedOut = await namesUnder(store, setupId);
-    return rotationAnswer({ ...base, version: null, notes: notesOfRetiring(lockedOut), more: { lockedOut } });
+    return rotationAnswer({
+      ...base,
+      version: null,
+      notes: notesOfRetiring(lockedOut),
+      more: { lockedOut, lockedOutCount: accounts },
+    });
   }
   const now = context.clock.now();
   const result = await store.retireOpaqueSetup({ setupId, force, namesMax: NAMES_MAX, now });

@@ -135,8 +135,8 @@ function addOpaque(rotate: Command, terminal: Terminal): void {
       ...(flags["suite"] === undefined ? {} : { suite: flags["suite"] as string }),
       ...(flags["retire"] === undefined ? {} : { retire: wholeNumber(flags, "retire") }),
     }),
-    reach: confirmed(rotateOpaque, ({ lockedOut }) => {
-      const count = (lockedOut as readonly string[] | undefined)?.length ?? 0;
+    reach: confirmed(rotateOpaque, ({ lockedOutCount }) => {
+      const count = Number(lockedOutCount ?? 0);
       return count === 0 ? null : `${countOf(count, "account")} will not be able to log in any more.`;
     }),
     show: showRotation,

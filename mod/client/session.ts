@@ -170,11 +170,21 @@ interface Proof {
  * everybody that there is such an account.
  */
 async function provePassword(link: ServerLink, request: LoginRequest): Promise<Proof> {
+  let without = "";
   for (const suiteId of suitesToOffer(request)) {
-    const proof = await tryPassword(link, { ...request, suiteId });
+    const proof = await tryPassword(link, { ...request, suiteId }).catch((error) => {
+      if (!isWithoutSuite(error, suiteId)) throw error;
+      without = " (this server has no P-256)";
+      return null;
+    });
     if (proof) return proof;
   }
-  throw new QpqError("loginFailed", "Cannot log in: the user name or the password is wrong");
+  throw new QpqError("loginFailed", `Cannot log in: the user name or the password is wrong${without}`);
+}
+
+/** A server that does not have P-256 knows no message of its. */
+function isWithoutSuite(error: unknown, suiteId: number): boolean {
+  return suiteId === SUITE_P256 && error instanceof QpqError && error.code === "malformedRequest";
 }
 
 /** Null for a wrong name or password, or an account of another suite. */

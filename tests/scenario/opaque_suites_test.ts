@@ -2,23 +2,18 @@
 import assert from "node:assert/strict";
 import { SUITE_P256, SUITE_RISTRETTO255 } from "../../mod/base/opaque_suite.ts";
 import { Client } from "../../mod/client/mod.ts";
-import { login, makeDevice, register, suitesToOffer } from "../../mod/client/session.ts";
+import { login, suitesToOffer } from "../../mod/client/session.ts";
 import { p256 } from "../../mod/client/opaque_p256.ts";
 import type { ServerLink } from "../../mod/client/identity.ts";
+import { BOTH_SUITES, loginAllowingP256, registerP256 } from "../support/p256_accounts.ts";
 import { rejectsWith } from "../support/rejects.ts";
 import { control } from "../support/steady_clients.ts";
 import { tempFolder } from "../support/temp_folder.ts";
 import { connectTo, newAccount, newDevice, PASSWORD } from "../support/test_client.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
 
-const both = { "opaque-suites": "ristretto255,p256" };
+const both = BOTH_SUITES;
 const suiteId = SUITE_P256;
-
-async function registerP256(server: TestServer, userName: string): Promise<void> {
-  const link = await connectTo(server);
-  await register(link, { userName, password: PASSWORD, suiteId });
-  await link.connection[Symbol.asyncDispose]();
-}
 
 async function suiteOf(server: TestServer, userName: string): Promise<number | undefined> {
   return (await server.server.context.store.findAccountByName(userName))?.credential.suiteId;
@@ -112,14 +107,7 @@ Deno.test("a server without P-256 refuses it, and does not start while there are
   await first.stop();
   await assert.rejects(startTestServer({ dataDir }), /1 account has records of it and would be locked out/);
   await using again = await startTestServer({ dataDir, flags: both });
-  const link = await connectTo(again);
-  await login(link, {
-    userName: "alice",
-    password: PASSWORD,
-    device: await makeDevice("x"),
-    allowP256: true,
-  });
-  await link.connection[Symbol.asyncDispose]();
+  await loginAllowingP256(again, "alice");
   await again.stop();
   await using without = await startTestServer({ dataDir });
   await rejectsWith(registerP256(without, "bob"), "malformedRequest");
@@ -143,14 +131,7 @@ Deno.test("rotate opaque keeps suites apart: each has its newest setup, rotated 
     /one of ristretto255, p256/,
   );
   // With the old seed, as with ristretto255: the record under setup 2 still works, then the account moves.
-  const link = await connectTo(server);
-  await login(link, {
-    userName: "alice",
-    password: PASSWORD,
-    device: await makeDevice("x"),
-    allowP256: true,
-  });
-  await link.connection[Symbol.asyncDispose]();
+  await loginAllowingP256(server, "alice");
   assert.deepEqual(
     (await server.server.context.store.accountsBySetup()).filter(({ accounts }) => accounts > 0),
     [{ setupId: 4, accounts: 1 }],
