@@ -1,6 +1,7 @@
 /** The short form of `deno task fuzz`: what is kept in the corpus, some new inputs, and a live server for a moment. */
 import assert from "node:assert/strict";
 import { tempFolder } from "../support/temp_folder.ts";
+import { dnsTarget } from "./dns_targets.ts";
 import { FEDERATION_TARGETS, SLOW_TARGETS } from "./federation_targets.ts";
 import { FILE_TARGETS } from "./file_targets.ts";
 import { fuzz, FuzzFind, readCorpus, readInput, replayCorpus } from "./fuzzer.ts";
@@ -13,6 +14,7 @@ import { WIRE_TARGETS } from "./wire_targets.ts";
 const SEED = 1;
 const INPUTS = 1000;
 const HTTP_INPUTS = 100;
+const DNS_INPUTS = 200;
 const SLOW_INPUTS = 20;
 
 for (const target of [...WIRE_TARGETS, ...FEDERATION_TARGETS, ...FILE_TARGETS]) {
@@ -37,6 +39,16 @@ Deno.test("HTTP requests to the metrics listener and the control socket, of the 
     } finally {
       await target.close?.();
     }
+  }
+});
+
+Deno.test("answers of a name server, of the corpus and more, name places to connect to or are refused", async () => {
+  const target = await dnsTarget();
+  try {
+    await replayCorpus(target);
+    await fuzz(target, { seed: SEED, goOn: (inputs) => inputs < DNS_INPUTS });
+  } finally {
+    await target.close?.();
   }
 });
 

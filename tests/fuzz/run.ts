@@ -6,6 +6,7 @@
 import { basename, dirname } from "node:path";
 import { parseArgs } from "node:util";
 import { configureLogs } from "../../mod/base/log.ts";
+import { dnsTarget } from "./dns_targets.ts";
 import { FEDERATION_TARGETS, SLOW_TARGETS } from "./federation_targets.ts";
 import { FILE_TARGETS } from "./file_targets.ts";
 import { fuzz, readInput, replayCorpus } from "./fuzzer.ts";
@@ -33,6 +34,7 @@ const targets = [
   ...SLOW_TARGETS,
   ...FILE_TARGETS,
   ...await httpTargets(),
+  await dnsTarget(),
 ];
 const wanted = values.replay ? basename(dirname(values.replay)) : values.target;
 const chosen = targets.filter(({ name }) => wanted === undefined || name === wanted);

@@ -50,7 +50,7 @@ export class DnsServer implements AsyncDisposable {
 }
 
 /** The question's name and where its type begins. */
-function readName(query: Uint8Array): { name: string; end: number } {
+export function readName(query: Uint8Array): { name: string; end: number } {
   const labels: string[] = [];
   let at = 12;
   while (query[at]! > 0) {
