@@ -70,6 +70,8 @@ export interface ConnectServerOptions {
   readonly clientVersion?: string;
   readonly clock?: Clock;
   readonly signal?: AbortSignal;
+  /** How long each handshake waits for an answer; the engine's default otherwise. */
+  readonly handshakeTimeoutMs?: number | undefined;
   /** Another engine than Deno's QUIC. */
   readonly connect?: (options: ConnectOptions) => Promise<Connection>;
 }
@@ -236,6 +238,7 @@ async function open(options: ConnectServerOptions, identity: ServerIdentity): Pr
     identity,
     idleTimeoutMs: IDLE_TIMEOUT_MS,
     ...(options.signal ? { signal: options.signal } : {}),
+    ...(options.handshakeTimeoutMs === undefined ? {} : { handshakeTimeoutMs: options.handshakeTimeoutMs }),
   });
   return await ClientConnection.open(connection, { clock: options.clock ?? systemClock });
 }

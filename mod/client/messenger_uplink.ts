@@ -29,8 +29,11 @@ import { encodeRecord } from "./state_codec.ts";
 import type { ClientState, StateTransaction } from "./state.ts";
 
 const ATTEMPTS_MAX = 5;
-/** A handshake that nobody answers takes ten seconds: it is tried once more, in case it was lost on the way. */
-const HANDSHAKES_MAX = 2;
+/**
+ * How long the handshakes of a first contact wait for an answer. One that was lost on the way is tried once more, with
+ * the time that a busy server may take; where nobody is at all the first one is not waited for that long.
+ */
+const HANDSHAKES_MS = [5_000, 10_000];
 const BACKOFF = { initialMs: 100, maxMs: 5_000 };
 /** The server's own wish to wait is granted up to here; beyond, the caller is told. */
 const RETRY_AFTER_MS_MAX = 10_000;
@@ -81,6 +84,11 @@ export function saveServer(
   if (!former || encodeRecord(former).toHex() !== encodeRecord(row).toHex()) tx.set("server", row);
 }
 
+/** How long a handshake is waited for; the engine's default when it is not said. */
+interface Patience {
+  readonly handshakeTimeoutMs?: number | undefined;
+}
+
 /** One server, reached when needed. */
 export class Uplink {
   readonly #options: UplinkOptions;
@@ -119,9 +127,9 @@ export class Uplink {
     const waits = backoff(BACKOFF);
     for (let handshakes = 1;; handshakes++) {
       try {
-        return await this.fresh();
+        return await this.fresh({ handshakeTimeoutMs: HANDSHAKES_MS[handshakes - 1] });
       } catch (error) {
-        const attemptsMax = error instanceof ConnectError ? HANDSHAKES_MAX : ATTEMPTS_MAX;
+        const attemptsMax = error instanceof ConnectError ? HANDSHAKES_MS.length : ATTEMPTS_MAX;
         const hopeless = !isConnectionTrouble(error) || handshakes >= attemptsMax;
         if (hopeless || this.#ending.signal.aborted) throw error;
         await this.pause(waits.nextMs());
@@ -130,9 +138,9 @@ export class Uplink {
   }
 
   /** A verified connection that is not logged in, for a registration or a login. It belongs to the caller. */
-  async fresh(): Promise<ServerLink> {
+  async fresh(patience: Patience = {}): Promise<ServerLink> {
     const { state, server } = this.#options;
-    const link = await this.#connect();
+    const link = await this.#connect(patience);
     try {
       await state.transaction((tx) =>
         saveServer(tx, server, { trust: link.trust, domain: link.hello.domain })
@@ -206,7 +214,7 @@ export class Uplink {
     await this.drop();
   }
 
-  async #connect(): Promise<ServerLink> {
+  async #connect({ handshakeTimeoutMs }: Patience): Promise<ServerLink> {
     const { state, server, choice, accessToken, clock, connect } = this.#options;
     this.#ending.signal.throwIfAborted();
     const options = {
@@ -216,6 +224,7 @@ export class Uplink {
       clientVersion: `qpq-client/${VERSION}`,
       clock,
       signal: this.#ending.signal,
+      handshakeTimeoutMs,
       ...(connect ? { connect } : {}),
     };
     try {

@@ -1,9 +1,11 @@
 /** Opens the client library from flags, environment and the state folder. */
 import { join } from "node:path";
+import { addressText } from "../../base/address.ts";
 import { exists } from "../../base/files.ts";
 import { logger } from "../../base/log.ts";
 import { messageOf } from "../../base/errors.ts";
 import { Client, type ClientOptions } from "../../client/mod.ts";
+import { type Connect, tellingOfSilence } from "../../client/silence.ts";
 import { UsageError } from "../terminal.ts";
 import type { Context } from "./context.ts";
 import { statePassphrase } from "./passphrase.ts";
@@ -63,11 +65,19 @@ async function clientOptions(context: Context): Promise<ClientOptions> {
   const passphrase = await statePassphrase(context, await hasState(context) ? "existing" : "new");
   return {
     state: context.stateFolder,
+    connect: patiently(context),
     ...(server ? { server } : {}),
     ...(identity ? { identity } : {}),
     ...(token === undefined ? {} : { accessToken: token }),
     ...(passphrase === undefined ? {} : { passphrase }),
   };
+}
+
+/** Connects, and tells who waits that nobody has answered yet. */
+export function patiently({ output }: Context): Connect {
+  return tellingOfSilence({
+    onSilence: (server) => output.talk(`No answer yet from ${addressText(server)}; still trying`),
+  });
 }
 
 /** Who the server must be: a flag, else what is remembered (undefined here), else the CA of a local data folder. */

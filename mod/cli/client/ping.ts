@@ -6,7 +6,7 @@ import { addressText } from "../../base/address.ts";
 import { VERSION } from "../../base/version.ts";
 import { connectServer, type ServerLink } from "../../client/identity.ts";
 import type { Context } from "./context.ts";
-import { hasState, withClient } from "./open.ts";
+import { hasState, patiently, withClient } from "./open.ts";
 import { accessToken } from "./server_choice.ts";
 import { targetOf } from "./target.ts";
 
@@ -54,6 +54,7 @@ async function reach(
   const target = await targetOf(context);
   const link = await connectServer({
     ...target,
+    connect: patiently(context),
     accessToken: token,
     clientVersion: `qpq-client/${VERSION}`,
   });
