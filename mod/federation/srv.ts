@@ -65,7 +65,7 @@ export class SrvResolver {
       });
       // A single record with the root as its target: the service is decidedly not there.
       const targets = records.filter(({ target, port }) => target !== "." && target !== "" && port > 0);
-      if (targets.length > 0) return { targets };
+      if (targets.length > 0) return { targets: bestOf(targets) };
       return {
         failure: new QpqError("peerUnavailable", `${domain} says that it has no such server (${name})`),
       };
@@ -78,9 +78,14 @@ export class SrvResolver {
   }
 }
 
+/** As many as are tried: an answer may hold thousands, a megabyte of them, and anybody can have many domains. */
+function bestOf(records: readonly Deno.SrvRecord[]): Deno.SrvRecord[] {
+  return records.toSorted((a, b) => a.priority - b.priority).slice(0, TARGETS_MAX);
+}
+
 /** By priority; among equals at random by weight (RFC 2782). */
 function inOrder(records: readonly Deno.SrvRecord[], random: () => number): Deno.SrvRecord[] {
-  const left = records.slice(0, TARGETS_MAX);
+  const left = [...records];
   const ordered: Deno.SrvRecord[] = [];
   while (left.length > 0) {
     const priority = Math.min(...left.map((record) => record.priority));

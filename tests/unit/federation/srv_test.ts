@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { Peers } from "../../../mod/federation/peers.ts";
 import { SrvResolver } from "../../../mod/federation/srv.ts";
 import { DnsServer } from "../../support/dns_server.ts";
+import { RawDnsServer } from "../../support/raw_dns_server.ts";
 import { FakeClock } from "../../support/fake_clock.ts";
 
 const line = (priority: number, weight: number, target: string) => ({ priority, weight, port: 7001, target });
@@ -19,6 +20,19 @@ Deno.test("lookup() orders targets by priority, then at random by weight", async
   };
   const orders = new Set([await order(0), await order(0.5), await order(0.99)]);
   assert.deepEqual([...orders].sort(), ["xyz", "yxz"]);
+});
+
+Deno.test("lookup() takes the 16 best of thousands of records, wherever they stand", async () => {
+  await using dns = new RawDnsServer();
+  const count = 3000;
+  const data = (i: number) => [(count - i) >> 8, (count - i) & 255, 0, 1, 27, 89, 1, 120, 0];
+  const record = (i: number) => [0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 60, 0, 9, ...data(i)];
+  const body = Uint8Array.from(Array.from({ length: count }, (_, i) => record(i)).flat());
+  body[body.length - 2] = 121; // the best one has another name
+  dns.answer = { before: [], flags: [0x81, 0x80], count, body, overTcp: true };
+  const srv = new SrvResolver({ clock: new FakeClock(), nameServer: dns.address });
+  const found = await srv.lookup("b.example");
+  assert.deepEqual(found.map(({ hostname }) => hostname), ["y", ...Array(15).fill("x")]);
 });
 
 Deno.test("lookup() asks once in five minutes", async () => {
