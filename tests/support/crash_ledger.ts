@@ -41,9 +41,9 @@ export class CrashLedger {
   #acking = 0n;
   readonly #uploaded = new Set<string>();
   readonly #claimed = new Set<string>();
-  #uploadsAcked = 0;
-  /** Claims that died with the server: each may have taken a package with it. */
-  #claimsLost = 0;
+  /** KeyPackages that are there: at least (what was acknowledged), at most (what was sent). */
+  #supplyMin = 0;
+  #supplyMax = 0;
   readonly #blobs: string[] = [];
 
   constructor(senders: number) {
@@ -135,16 +135,17 @@ export class CrashLedger {
 
   uploading(keyPackages: readonly Uint8Array[]): void {
     for (const bytes of keyPackages) this.#uploaded.add(hex(bytes));
+    this.#supplyMax += keyPackages.length;
   }
 
   uploaded(count: number): void {
     this.replies++;
-    this.#uploadsAcked += count;
+    this.#supplyMin += count;
   }
 
   /** At least so many KeyPackages have been uploaded and not claimed. */
   get supply(): number {
-    return this.#uploadsAcked - this.#claimed.size - this.#claimsLost;
+    return this.#supplyMin;
   }
 
   claimed(keyPackage: Uint8Array): void {
@@ -153,16 +154,20 @@ export class CrashLedger {
     assert.ok(this.#uploaded.has(name), "a KeyPackage that nobody uploaded");
     assert.ok(!this.#claimed.has(name), "a KeyPackage was handed out twice");
     this.#claimed.add(name);
+    this.#supplyMin--;
+    this.#supplyMax--;
   }
 
+  /** A claim that died with the server may have taken a package with it. */
   claimLost(): void {
-    this.#claimsLost++;
+    this.#supplyMin--;
   }
 
   /** The server's count agrees with what was told. */
   assertSupply(count: number): void {
-    const most = this.#uploaded.size - this.#claimed.size;
-    assert.ok(count >= this.supply && count <= most, `${count} KeyPackages, not ${this.supply} to ${most}`);
+    const [least, most] = [this.#supplyMin, this.#supplyMax];
+    assert.ok(count >= least && count <= most, `${count} KeyPackages, not ${least} to ${most}`);
+    this.#supplyMin = this.#supplyMax = count;
   }
 
   put(sha256: string): void {
