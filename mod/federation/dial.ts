@@ -15,6 +15,7 @@ import { makeProof, NONCE_BYTES } from "./handshake.ts";
 import type { FederationIdentity, Identities, IdentityPems, PeerChain } from "./identity.ts";
 import { PeerLink } from "./link.ts";
 import { PeerRefused } from "./refusal.ts";
+import { refusalOfResponder, refusalOfWords } from "./tls_refusal.ts";
 
 const HANDSHAKE_CALL_MS = 10_000;
 const IDLE_MS = 20_000;
@@ -87,7 +88,7 @@ export class Dialer {
   async #fetchChain(identity: FederationIdentity, domain: string, address: NetAddress): Promise<PeerChain> {
     const link = await this.#link(domain, address, { kind: "roots", caPem: identity.pems.caPem })
       .catch((error) => {
-        throw refusalOf(error) ?? error;
+        throw refusalOfWords(error) ?? error;
       });
     try {
       const { certificateChain } = await this.#hello(link, randomBytes(NONCE_BYTES));
@@ -136,7 +137,10 @@ export class Dialer {
   }
 
   async #mutual(identity: FederationIdentity, domain: string, address: NetAddress): Promise<PeerLink> {
-    const connection = await this.#connect(domain, address, this.#connector.mutual!(identity.pems));
+    const connection = await this.#connect(domain, address, this.#connector.mutual!(identity.pems))
+      .catch(async (error) => {
+        throw await refusalOfResponder(identity, { error, domain, now: this.#clock.now() }) ?? error;
+      });
     const chain = { domain, chainDer: connection.peerChainDer ?? [] };
     const link = await PeerLink.open(connection, { domain, clock: this.#clock });
     return await closedOnFailure(link, async () => {
@@ -191,18 +195,4 @@ async function closedOnFailure(link: PeerLink, work: () => Promise<void>): Promi
     link.close();
     throw error;
   }
-}
-
-/** What TLS refused, by the reason that our own look would have found. */
-function refusalOf(error: unknown): PeerRefused | null {
-  if (!(error instanceof ConnectError) || error.problem !== "certificate") return null;
-  const text = `${error.message} ${messageOf(error.cause)}`;
-  const reason = /NotValidForName|not valid for name/i.test(text)
-    ? "wrong_name"
-    : /expired|not valid yet/i.test(text)
-    ? "expired"
-    : /UnknownIssuer|BadSignature|not signed by a CA/i.test(text)
-    ? "unknown_ca"
-    : "protocol";
-  return new PeerRefused(reason, error.message, { cause: error });
 }

@@ -18,6 +18,7 @@ import type { PeerHandlers } from "./peer_handlers.ts";
 import { PeerLimiter, type PeerRates } from "./peer_limits.ts";
 import type { Peers } from "./peers.ts";
 import { PeerRefused, reportRefusal } from "./refusal.ts";
+import { reportRefusedInitiator } from "./tls_refusal.ts";
 
 const log = logger("federation");
 
@@ -80,7 +81,8 @@ export class PeerListener implements AsyncDisposable {
 
   /** Throws when the address or the certificate cannot be used. */
   static async open(options: PeerListenerOptions): Promise<PeerListener> {
-    const { pems } = options.identities.current;
+    const { identities, metrics, clock } = options;
+    const { pems } = identities.current;
     const listener = await options.engine.listen({
       ...options.listen,
       certificate: pems,
@@ -89,7 +91,10 @@ export class PeerListener implements AsyncDisposable {
       streamsMax: STREAMS_MAX,
       handshakesMax: UNPROVEN_MAX,
       handshakesPerSecondMax: HANDSHAKES_PER_SECOND_MAX,
-      onHandshakeFailure: (kind) => options.metrics.handshakeFailure(kind),
+      onHandshakeFailure: (kind) => metrics.handshakeFailure(kind),
+      // At most so often as handshakes may begin.
+      onCertificateRefused: (refused, from) =>
+        void reportRefusedInitiator(metrics, identities.current, { ...refused, from, now: clock.now() }),
       // An initiator of engine deno has none to show, and proves itself with PeerProve.
       ...(options.engine.mutual ? { clientCaPem: pems.caPem, clientCertificate: "optional" } : {}),
     });

@@ -6,6 +6,7 @@ import { messageOf } from "../base/errors.ts";
 import { ConnectError } from "./connect_error.ts";
 import { isIpAddress, nameMatches, normalHost } from "./host_names.ts";
 import { resolveHost } from "./resolve_host.ts";
+import { alertText, certificateAlert, refusedCertificate } from "./quiche_alerts.ts";
 import { QuicheConnection } from "./quiche_connection.ts";
 import { ID_BYTES, QuicheEndpoint } from "./quiche_endpoint.ts";
 import { loadQuiche, makeConfig } from "./quiche_native.ts";
@@ -15,12 +16,9 @@ import { ALPN } from "./transport.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const STREAMS_MAX = 100;
-/** Codes of RFC 9000 §20.1: 0x100 + the alert of TLS. */
+/** Codes of RFC 9000 §20.1; alerts of TLS from 0x100 on. */
 const CONNECTION_REFUSED = 2;
-const CERTIFICATE_EXPIRED = 0x100 + 45;
 const NO_APPLICATION_PROTOCOL = 0x100 + 120;
-/** Alerts about certificates: bad, unsupported, revoked, expired, unknown, unknown CA, required. */
-const CERTIFICATE_ALERTS = new Set([42, 43, 44, 45, 46, 48, 116].map((alert) => 0x100 + alert));
 
 /**
  * Connects to a server; rejects with a ConnectError. TLS 1.3 is done here before the server has judged the
@@ -121,9 +119,12 @@ function localFor(address: string): string {
 
 /** What BoringSSL has not judged: the pin and its dates, and names that are addresses. */
 function checkPeer(connection: QuicheConnection, options: ConnectOptions & { name: string }): void {
+  const chainDer = connection.peerChainDer ?? [];
   const refused = (why: string) =>
-    new ConnectError("certificate", `The certificate of ${addressText(options)} is refused: ${why}`);
-  const leaf = inspectCertificate(chainPem(connection.peerChainDer ?? []));
+    new ConnectError("certificate", `The certificate of ${addressText(options)} is refused: ${why}`, {
+      refused: { chainDer, alert: null },
+    });
+  const leaf = inspectCertificate(chainPem(chainDer));
   if (options.identity.kind === "pinned") {
     if (!options.identity.leafSha256.some((pin) => equal(pin, leaf.leafSha256))) {
       throw refused("it is not the one that was pinned");
@@ -147,12 +148,12 @@ function explain(connection: QuicheConnection, options: ConnectOptions & { reaso
   if (code === NO_APPLICATION_PROTOCOL) {
     return new ConnectError("protocol", `${where} does not speak ${options.alpn ?? ALPN}`);
   }
-  if (CERTIFICATE_ALERTS.has(code)) {
+  const alert = certificateAlert({ code, isApp, byPeer });
+  if (alert !== null) {
     const whose = byPeer ? `${where} refuses our certificate` : `The certificate of ${where} is refused`;
-    const why = code === CERTIFICATE_EXPIRED
-      ? "it has expired"
-      : "it is not signed by a CA that is trusted here";
-    return new ConnectError("certificate", byPeer ? whose : `${whose}: ${why}`);
+    return new ConnectError("certificate", `${whose}: ${alertText(alert)}`, {
+      refused: refusedCertificate(connection),
+    });
   }
   return new ConnectError("failed", `Connecting to ${where} failed: error ${code} ${options.reason}`);
 }

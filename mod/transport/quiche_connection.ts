@@ -3,6 +3,7 @@ import type { NetAddress } from "../base/address.ts";
 import { utf8, utf8Text } from "../base/bytes.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { unmapIpv4 } from "./host_names.ts";
+import { alertText, certificateAlert, type QuicheFailure } from "./quiche_alerts.ts";
 import type { QuicheEndpoint } from "./quiche_endpoint.ts";
 import type { NativeConnection } from "./quiche_native.ts";
 import { QuicheStream, type StreamOwner } from "./quiche_stream.ts";
@@ -39,7 +40,7 @@ export class QuicheConnection implements Connection, StreamOwner {
   #up = () => {};
   #end!: (reason: CloseReason) => void;
   /** quiche's words for the end; known from the end on. */
-  failure: { readonly code: number; readonly isApp: boolean; readonly byPeer: boolean } | undefined;
+  failure: QuicheFailure | undefined;
 
   constructor(
     endpoint: QuicheEndpoint,
@@ -212,7 +213,10 @@ export class QuicheConnection implements Connection, StreamOwner {
     const error = peer ?? this.native.localError();
     if (!error) return { code: 0, reason: "the connection is gone", by: "transport" };
     this.failure = { code: error.errorCode, isApp: error.isApp, byPeer: peer !== null };
-    const reason = utf8Text(Uint8Array.from(error.reason)); // at most a packet
+    const alert = certificateAlert(this.failure);
+    const reason = alert === null
+      ? utf8Text(Uint8Array.from(error.reason)) // at most a packet
+      : `${peer ? "our" : "the peer's"} certificate is refused: ${alertText(alert)}`;
     return { code: error.errorCode, reason, by: peer?.isApp ? "peer" : "transport" };
   }
 

@@ -9,6 +9,7 @@ import { systemClock } from "../base/clock.ts";
 import { RateLimiter } from "../base/rate_limiter.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { closeFramesSent } from "./deno_quic_connection.ts";
+import { refusedCertificate } from "./quiche_alerts.ts";
 import { QuicheConnection } from "./quiche_connection.ts";
 import { type Host, ID_BYTES, QuicheEndpoint } from "./quiche_endpoint.ts";
 import { loadQuiche, makeConfig, type NativeConfig, type Quiche } from "./quiche_native.ts";
@@ -208,6 +209,9 @@ class QuicheListener implements Listener {
     if (timer === undefined) return;
     clearTimeout(timer);
     this.#handshakes.delete(connection);
-    if (!connection.isUp) this.#options.onHandshakeFailure?.("failed");
+    if (connection.isUp) return;
+    this.#options.onHandshakeFailure?.("failed");
+    const refused = refusedCertificate(connection);
+    if (refused) this.#options.onCertificateRefused?.(refused, connection.remoteAddress);
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { NetAddress } from "../base/address.ts";
 import type { Bytes } from "../base/bytes.ts";
+import type { RefusedCertificate } from "./connect_error.ts";
 
 /** ALPN of this protocol. */
 export const ALPN = "qpq/1";
@@ -48,6 +49,8 @@ export interface ListenOptions {
   readonly clientCertificate?: "required" | "optional";
   /** Called for every handshake that failed or was refused; never throws. */
   readonly onHandshakeFailure?: (kind: "refused" | "failed", error?: unknown) => void;
+  /** Called for a handshake that failed as the client's certificate was refused; never throws. Engine `quiche` only. */
+  readonly onCertificateRefused?: (refused: RefusedCertificate, from: NetAddress) => void;
   /** Called for a handshake that is no longer counted, as it takes too long; it may still succeed. Never throws. */
   readonly onHandshakeLate?: () => void;
   /** Called with the cap that refuses a handshake; never throws. */

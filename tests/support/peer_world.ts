@@ -9,9 +9,32 @@ import { PeerListener } from "../../mod/federation/peer_listener.ts";
 import { Peers, type PeerSettings } from "../../mod/federation/peers.ts";
 import { SrvResolver } from "../../mod/federation/srv.ts";
 import { Metrics } from "../../mod/observe/metrics.ts";
-import { connect, listen } from "../../mod/transport/deno_quic.ts";
+import * as deno from "../../mod/transport/deno_quic.ts";
+import * as quiche from "../../mod/transport/quiche.ts";
 import { makeCa, makeLeaf } from "../../mod/transport/tls.ts";
 import type { ServerCertificate } from "../../mod/transport/transport.ts";
+
+/** The engines of federation, as the server sets them up. */
+export const PEER_ENGINES = {
+  deno: { connect: deno.connect, listen: deno.listen },
+  quiche: {
+    connect: quiche.connect,
+    listen: quiche.listen,
+    mutual: ({ caPem, certificatePem, privateKeyPem }: IdentityPems) => ({
+      kind: "mutual" as const,
+      caPem,
+      certificate: { certificatePem, privateKeyPem },
+    }),
+  },
+};
+
+/** One of them. */
+export type PeerEngineName = keyof typeof PEER_ENGINES;
+
+/** A test for each engine. */
+export function testEngines(name: string, run: (engine: PeerEngineName) => Promise<void>): void {
+  for (const engine of ["deno", "quiche"] as const) Deno.test(`${engine}: ${name}`, () => run(engine));
+}
 
 /** What the handlers of a test server answer; `relayed` keeps what came. */
 export function testHandlers(relayed: string[] = []): PeerHandlers {
@@ -47,12 +70,19 @@ export async function pemsFor(
   more: { caPem?: string; crlPem?: string; lifeMs?: number; now?: number } = {},
 ): Promise<IdentityPems> {
   const { lifeMs, now = Date.now() } = more;
-  const leaf = await makeLeaf({ ca, names: [domain], now, ...(lifeMs === undefined ? {} : { lifeMs }) });
+  const leaf = await makeLeaf({
+    ca,
+    names: [domain],
+    now,
+    mutual: true,
+    ...(lifeMs === undefined ? {} : { lifeMs }),
+  });
   return { ...leaf, caPem: more.caPem ?? ca.certificatePem, crlPem: more.crlPem ?? null };
 }
 
 /** How a test server differs. */
 export interface TestPeerOptions {
+  readonly engine?: PeerEngineName;
   readonly clock?: Clock;
   readonly handlers?: PeerHandlers;
   readonly peersPerSecond?: number;
@@ -64,6 +94,8 @@ export interface TestPeerOptions {
 export class TestPeer implements AsyncDisposable {
   readonly settings: { mode: PeerSettings["mode"]; peers: string[] } = { mode: "allowlist", peers: [] };
   readonly links: Links;
+  #refusedCount = 0;
+  #onRefused: () => void = () => {};
 
   private constructor(
     readonly domain: string,
@@ -75,6 +107,12 @@ export class TestPeer implements AsyncDisposable {
     readonly clock: Clock,
   ) {
     this.links = new Links({ peers, identities, dialer, clock, metrics });
+    const count = metrics.peerRefused;
+    metrics.peerRefused = (reason) => {
+      count.call(metrics, reason);
+      this.#refusedCount++;
+      this.#onRefused();
+    };
   }
 
   /** Begins to listen on loopback. */
@@ -85,6 +123,7 @@ export class TestPeer implements AsyncDisposable {
     const settings = { mode: "allowlist" as PeerSettings["mode"], peers: [] as string[] };
     const srv = new SrvResolver({ clock, nameServer: options.dns ?? null });
     const peers = new Peers({ domain, settings, srv });
+    const engine = PEER_ENGINES[options.engine ?? "deno"];
     const listener = await PeerListener.open({
       domain,
       listen: { hostname: "127.0.0.1", port: 0 },
@@ -99,9 +138,9 @@ export class TestPeer implements AsyncDisposable {
       },
       clock,
       metrics,
-      engine: { listen },
+      engine,
     });
-    const dialer = new Dialer({ domain, identities, connector: { connect }, clock });
+    const dialer = new Dialer({ domain, identities, connector: engine, clock });
     const peer = new TestPeer(domain, identities, peers, metrics, listener, dialer, clock);
     Object.assign(peer, { settings });
     return peer;
@@ -123,6 +162,12 @@ export class TestPeer implements AsyncDisposable {
     return Object.fromEntries(
       found.map(([, reason, count]) => [reason!, Number(count)] as const).filter(([, count]) => count > 0),
     );
+  }
+
+  /** The same, once it is `count` or more: the other side may know of its refusal first. */
+  async refusalsOnce(count: number): Promise<Record<string, number>> {
+    while (this.#refusedCount < count) await new Promise<void>((resolve) => this.#onRefused = resolve);
+    return await this.refusals();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -11,6 +11,7 @@ async function open(
   engine: typeof deno | typeof quiche,
   mutual: boolean,
   clientCertificate: "required" | "optional" = "required",
+  more: Partial<ListenOptions> = {},
 ): Promise<Listener> {
   const { ca, leaf } = await testCertificates();
   const options: ListenOptions = {
@@ -21,6 +22,7 @@ async function open(
     streamsMax: 8,
     handshakesMax: 64,
     ...(mutual ? { clientCaPem: ca.certificatePem, clientCertificate } : {}),
+    ...more,
   };
   return await engine.listen(options);
 }
@@ -147,4 +149,41 @@ Deno.test("an optional certificate may be missing, and is shown when there is on
 Deno.test("an optional certificate of another CA, or an expired one, is refused", async () => {
   assert.equal(await refusal("unknownCa", "optional"), "transport 304");
   assert.equal(await refusal("expired", "optional"), "transport 301");
+});
+
+Deno.test("the listener is told which certificate was refused, and with what alert", async () => {
+  const told = Promise.withResolvers<
+    { chainDer: readonly Uint8Array[]; alert: number | null; from: string }
+  >();
+  await using listener = await open(quiche, true, "optional", {
+    onCertificateRefused: (refused, from) => told.resolve({ ...refused, from: from.hostname }),
+  });
+  const { ca, otherCa } = await testCertificates();
+  const own = await makeLeaf({ ca: otherCa, names: ["localhost"], now: Date.now(), mutual: true });
+  const identity = { kind: "mutual", caPem: ca.certificatePem, certificate: own } as const;
+  await using connection = await quiche.connect({ ...listener.address, identity, idleTimeoutMs: 10_000 });
+  const { chainDer, alert, from } = await told.promise;
+  assert.deepEqual([alert, from], [48, "127.0.0.1"]);
+  assert.ok(equal(chainDer[0]!, inspectCertificate(own.certificatePem).chainDer[0]!));
+  assert.match((await connection.closed).reason, /^our certificate is refused: it is not signed by a CA/);
+});
+
+Deno.test("connect() keeps the chain that it refuses", async () => {
+  await using listener = await open(quiche, true);
+  const { ca, leaf, otherCa } = await testCertificates();
+  const own = await makeLeaf({ ca, names: ["localhost"], now: Date.now(), mutual: true });
+  const dial = (caPem: string, serverName: string) =>
+    quiche.connect({
+      ...listener.address,
+      serverName,
+      identity: { kind: "mutual", caPem, certificate: own },
+      idleTimeoutMs: 10_000,
+    }).then(() => null, (error) => error);
+  for (
+    const [caPem, name] of [[otherCa.certificatePem, "localhost"], [ca.certificatePem, "b.example"]] as const
+  ) {
+    const error = await dial(caPem, name);
+    assert.equal(error.problem, "certificate");
+    assert.ok(equal(error.refused.chainDer[0], inspectCertificate(leaf.certificatePem).chainDer[0]!));
+  }
 });
