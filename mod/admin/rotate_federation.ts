@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { exists, keepOwner, readTextIfThere, syncFolder } from "../base/files.ts";
+import type { Settings } from "../config/options.ts";
 import { RevocationLists } from "../transport/crl.ts";
 import { fingerprintText } from "../transport/fingerprint.ts";
 import { chainPem, checkCertificate, inspectCertificate } from "../transport/tls.ts";
@@ -38,6 +39,16 @@ export async function readFederationIdentity(dataDir: string): Promise<Federatio
   };
 }
 
+/** Why this engine of federation cannot use the certificate, and what to do; null when it can. */
+export function engineProblem(
+  certificatePem: string,
+  engine: Settings["federation"]["engine"],
+): string | null {
+  if (engine !== "quiche" || inspectCertificate(certificatePem).forClients) return null;
+  return "federation.engine is quiche, which shows the certificate as a client too, and this one is for servers only: " +
+    "have it made with extendedKeyUsage=serverAuth,clientAuth";
+}
+
 /** Checks and swaps certificate, key and CA set. */
 export const rotateFederation: Operation = {
   name: "rotate federation",
@@ -58,12 +69,8 @@ export const rotateFederation: Operation = {
     read.end();
     await refuseUnusable(identity, context.clock.now());
     const info = inspectCertificate(identity.certificatePem);
-    if (context.settings.federation.engine === "quiche" && !info.forClients) {
-      throw new AdminError(
-        "Nothing was changed: federation.engine is quiche, which shows the certificate as a client too, and this one is " +
-          "for servers only: have it made with extendedKeyUsage=serverAuth,clientAuth",
-      );
-    }
+    const misfit = engineProblem(identity.certificatePem, context.settings.federation.engine);
+    if (misfit !== null) throw new AdminError(`Nothing was changed: ${misfit}`);
     const cas = inspectCertificate(identity.caPem).chainDer.length;
     const steps = [
       `the certificate for ${info.names.join(", ")}, its key and ${cas} CA${

@@ -66,7 +66,11 @@ export class ServerFederation implements LiveFederation, AsyncDisposable {
     const { clock, store, metrics } = context;
     const settings = parts.settings.view(federationViewOf);
     const engine = await engineOf(place.engine);
-    const watched = await watchFederationIdentity(context.settings.dataDir, { clock, metrics });
+    const watched = await watchFederationIdentity(context.settings.dataDir, {
+      clock,
+      metrics,
+      engine: place.engine,
+    });
     const { identities } = watched;
     warnOfOtherName(place.domain, identities.current);
     const peers = new Peers({

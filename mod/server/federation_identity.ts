@@ -1,9 +1,10 @@
 /** The federation identity of a running server: read at the start, and again when a rotation has put a new one in place. */
 import { join } from "node:path";
-import { readFederationIdentity } from "../admin/rotate_federation.ts";
+import { engineProblem, readFederationIdentity } from "../admin/rotate_federation.ts";
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
+import type { Settings } from "../config/options.ts";
 import { FederationIdentity, Identities } from "../federation/identity.ts";
 import type { Metrics } from "../observe/metrics.ts";
 import { FileWatch } from "./certificates_watch.ts";
@@ -15,16 +16,26 @@ export interface WatchedIdentities extends Disposable {
   readonly identities: Identities;
 }
 
-/** Reads and watches `tls/federation/current`. Throws when there is no identity that can be used. */
+/** Reads and watches `tls/federation/current`. Throws when there is no identity that `engine` can use. */
 export async function watchFederationIdentity(
   dataDir: string,
-  { clock, metrics }: { clock: Clock; metrics: Metrics },
+  { clock, metrics, engine }: {
+    clock: Clock;
+    metrics: Metrics;
+    engine: Settings["federation"]["engine"];
+  },
 ): Promise<WatchedIdentities> {
   const read = async () => {
     const pems = await readFederationIdentity(dataDir);
     if (!pems) {
       throw new Error(
         "federation.domain is set, and there is no federation certificate: run `qpq-server rotate federation`",
+      );
+    }
+    const misfit = engineProblem(pems.certificatePem, engine);
+    if (misfit !== null) {
+      throw new Error(
+        `The federation certificate cannot be used: ${misfit}, and run \`qpq-server rotate federation\``,
       );
     }
     return await FederationIdentity.read(pems, clock.now());

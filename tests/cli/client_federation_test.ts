@@ -71,13 +71,25 @@ Deno.test("people of two servers message each other, share groups and files", as
   });
   await t.step(
     "a message reaches a server that was killed, although the link to it still looks alive",
-    async () => {
-      await here.succeedAs("alice", ["send", "bob@b.test", "before"]);
-      await received(there, "bob", "before");
-      await there.restart(async () => {
-        await here.succeedAs("alice", ["send", "bob@b.test", "while you were dead"]);
-      }, "SIGKILL");
-      assert.equal((await received(there, "bob", "while you were dead"))["from"], "alice@a.test");
-    },
+    () => reachesAfterKill(here, there),
   );
+});
+
+/** Alice writes to Bob while his server is dead: he has it when that is back. */
+async function reachesAfterKill(here: ClientWorld, there: ClientWorld): Promise<void> {
+  await here.succeedAs("alice", ["send", "bob@b.test", "before"]);
+  await received(there, "bob", "before");
+  await there.restart(async () => {
+    await here.succeedAs("alice", ["send", "bob@b.test", "while you were dead"]);
+  }, "SIGKILL");
+  assert.equal((await received(there, "bob", "while you were dead"))["from"], "alice@a.test");
+}
+
+Deno.test("engine quiche: a message reaches a server that was killed, although the link still looks alive", async () => {
+  const [here, there] = await twoServers("quiche");
+  await using _here = here;
+  await using _there = there;
+  await here.register("alice");
+  await there.register("bob");
+  await reachesAfterKill(here, there);
 });

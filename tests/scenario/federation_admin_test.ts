@@ -1,6 +1,8 @@
 /** What operators do and see: status, retry, block, peers, metrics, a reload of the list, rotation across two servers. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { randomBytes } from "../../mod/base/bytes.ts";
+import { configureLogs } from "../../mod/base/log.ts";
 import { callControl, type JsonObject } from "../../mod/admin/control.ts";
 import { DeliveryFailure, RecipientStatus } from "../../mod/protocol/qpq_pb.ts";
 import { makeCa, makeLeaf } from "../../mod/transport/tls.ts";
@@ -176,4 +178,43 @@ Deno.test("engine quiche refuses a certificate that only servers may show", asyn
     callControl(world.at("a.example").dataDir, { name: "rotate federation", input }),
     /Nothing was changed: .* extendedKeyUsage=serverAuth,clientAuth/,
   );
+});
+
+/** Puts a certificate for servers only in place, as no rotation would. */
+async function installServersOnly(world: FederationWorld): Promise<void> {
+  const folder = join(world.at("a.example").dataDir, "tls", "federation");
+  const leaf = await makeLeaf({ ca: world.ca, names: ["a.example"], now: Date.now() });
+  await Deno.mkdir(join(folder, "v2"));
+  await Deno.writeTextFile(join(folder, "v2", "cert.pem"), leaf.certificatePem);
+  await Deno.writeTextFile(join(folder, "v2", "key.pem"), leaf.privateKeyPem, { mode: 0o600 });
+  await Deno.writeTextFile(join(folder, "v2", "ca.pem"), world.ca.certificatePem);
+  await Deno.writeTextFile(join(folder, "current"), "v2\n");
+}
+
+Deno.test("engine quiche does not start with a certificate that only servers may show; engine deno does", async () => {
+  for (const engine of ["quiche", "deno"]) {
+    await using world = await FederationWorld.start(["a.example"], {
+      flags: { "federation-engine": engine },
+    });
+    await world.stop("a.example");
+    await installServersOnly(world);
+    if (engine === "deno") await world.restart("a.example");
+    else {
+      await assert.rejects(
+        world.restart("a.example"),
+        /federation\.engine is quiche.*extendedKeyUsage=serverAuth,clientAuth/,
+      );
+    }
+  }
+});
+
+Deno.test("a running server of engine quiche keeps its certificate when the new one is for servers only", async () => {
+  const told = Promise.withResolvers<string>();
+  const write = (line: string) => line.includes("the old one stays") && told.resolve(JSON.parse(line).msg);
+  configureLogs({ filter: "error", format: "json", write });
+  await using world = await FederationWorld.start(["a.example"], {
+    flags: { "federation-engine": "quiche" },
+  });
+  await installServersOnly(world);
+  assert.match(await told.promise, /federation\.engine is quiche.*extendedKeyUsage=serverAuth,clientAuth/);
 });

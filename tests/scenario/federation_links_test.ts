@@ -111,6 +111,14 @@ testEngines(
     ),
 );
 
+Deno.test("quiche: an initiator whose certificate only servers may show is refused as protocol, and why is logged", async () => {
+  await refusedByResponder("quiche", async (ca) => {
+    const leaf = await makeLeaf({ ca, names: ["a.example"], now: Date.now() });
+    return { ...leaf, caPem: ca.certificatePem, crlPem: null };
+  }, "protocol");
+  assert.ok(loggedMessages().some((msg) => /: a\.example: .*lacks clientAuth/.test(msg)));
+});
+
 testEngines(
   "a server that is not on the list is refused as unknown_domain, a blocked one as blocked",
   async (engine) => {

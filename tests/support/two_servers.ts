@@ -13,7 +13,12 @@ async function writeIdentity(
   const { ca, domain } = identity;
   const folder = join(dataDir, "tls", "federation", "v1");
   await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
-  const { certificatePem, privateKeyPem } = await makeLeaf({ ca, names: [domain], now: Date.now() });
+  const { certificatePem, privateKeyPem } = await makeLeaf({
+    ca,
+    names: [domain],
+    now: Date.now(),
+    mutual: true,
+  });
   await Deno.writeTextFile(join(folder, "cert.pem"), certificatePem);
   await Deno.writeTextFile(join(folder, "key.pem"), privateKeyPem, { mode: 0o600 });
   await Deno.writeTextFile(join(folder, "ca.pem"), ca.certificatePem);
@@ -21,12 +26,13 @@ async function writeIdentity(
 }
 
 /** Servers a.test and b.test, which know each other. */
-export async function twoServers(): Promise<[ClientWorld, ClientWorld]> {
+export async function twoServers(engine: "deno" | "quiche" = "deno"): Promise<[ClientWorld, ClientWorld]> {
   const ca = await makeCa({ commonName: "Federation CA", now: Date.now() });
   const ports = { "a.test": freeUdpPort(), "b.test": freeUdpPort() };
   const start = (domain: keyof typeof ports, peer: keyof typeof ports) =>
     ClientWorld.start([
       ...["--federation-domain", domain, "--federation-listen", `127.0.0.1:${ports[domain]}`],
+      ...["--federation-engine", engine],
       ...["--federation-peers", `${peer}=127.0.0.1:${ports[peer]}`],
     ], (dataDir) => writeIdentity(dataDir, { ca, domain }));
   return [await start("a.test", "b.test"), await start("b.test", "a.test")];
