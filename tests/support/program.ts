@@ -9,6 +9,8 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** A command that runs the rest of its words, as in `["setpriv", "--reuid=65534"]`. */
   readonly via?: readonly string[];
+  /** Of `deno run`, before the program's own words. */
+  readonly runtimeFlags?: readonly string[];
   /** What it reads: all of it, or "open" for what {@link Program.type} gives it. Default: nothing. */
   readonly input?: string;
 }
@@ -23,8 +25,9 @@ export interface Ended {
 const PASSED_ON = ["PATH", "HOME", "DENO_DIR", "TMPDIR", "NPM_CONFIG_REGISTRY"];
 
 /** `deno run … main.ts` with these words, as a command line. */
-export function commandLine(words: readonly string[]): string[] {
-  return [Deno.execPath(), ...DENO_RUN_ARGS, ...words];
+export function commandLine(words: readonly string[], runtimeFlags: readonly string[] = []): string[] {
+  const [run, ...args] = DENO_RUN_ARGS;
+  return [Deno.execPath(), run!, ...runtimeFlags, ...args, ...words];
 }
 
 /** A running program. */
@@ -35,7 +38,7 @@ export class Program implements AsyncDisposable {
 
   constructor(words: readonly string[], options: RunOptions) {
     const passedOn = PASSED_ON.map((name) => [name, Deno.env.get(name)]).filter(([, value]) => value);
-    const [program, ...args] = [...(options.via ?? []), ...commandLine(words)];
+    const [program, ...args] = [...(options.via ?? []), ...commandLine(words, options.runtimeFlags)];
     this.#child = new Deno.Command(program!, {
       args,
       cwd: options.cwd,

@@ -6,7 +6,7 @@ import { ClientWorld } from "./client_world.ts";
 import { freeUdpPort } from "./server_process.ts";
 
 /** What `rotate federation` would leave in a data folder. */
-async function writeIdentity(
+export async function writeIdentity(
   dataDir: string,
   identity: { ca: ServerCertificate; domain: string },
 ): Promise<void> {
