@@ -73,6 +73,10 @@ async function refusedByResponder(
   b.knows(a);
   await assert.rejects(a.links.to("b.example"), { code: "peerUnavailable" });
   assert.deepEqual(await refusalsOf(b, 1), { [reason]: 1 });
+  const told = engine === "quiche" && ["unknown_ca", "expired"].includes(reason)
+    ? /^no link to b\.example: .*our certificate is refused: .* \(TLS alert 4[58]\)$/
+    : /^no link to b\.example: /;
+  assert.ok(loggedMessages().some((msg) => told.test(msg)), loggedMessages().join("\n"));
 }
 
 testEngines(
