@@ -235,7 +235,7 @@ testEngines("links end as soon as a revocation list names their certificate", as
 });
 
 testEngines("a peer that dies ends the link, and gets another one when it is back", async (engine) => {
-  const { ca, ...world } = await pair({ engine });
+  const world = await pair({ engine });
   await using a = world.a;
   const pems = world.b.identities.current.pems;
   const before = await a.links.to("b.example");
