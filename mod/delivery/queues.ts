@@ -90,6 +90,15 @@ export interface EnqueueRequest {
   readonly guard: GuardRequest | null;
   /** The commits among the payloads, by their headers. */
   readonly commits: readonly CommitHeader[];
+  /** Messages of the same sender or origin that it must not overtake: {@link HeldBackError} until all are accepted. */
+  readonly behind?: readonly MessageId[];
+}
+
+/** A message behind one that was not accepted. */
+export class HeldBackError extends QpqError {
+  constructor() {
+    super("overloaded", "Cannot enqueue as an earlier message was not accepted");
+  }
 }
 
 /** A message that another server has brought, with the ids of a sender that it vouches for. */
@@ -213,6 +222,7 @@ export class Delivery implements Disposable {
       ),
       expiresAt: now + ttlMs,
       commitsTo: request.commits.map((commit) => commit.groupId),
+      behind: request.behind ?? [],
       guard: request.guard && {
         groupId: request.guard.groupId,
         epoch: request.guard.epoch,
@@ -244,6 +254,8 @@ export class Delivery implements Disposable {
         throw new QpqError("rateLimited", "Cannot guard another new group today", {
           retryAfterMs: 3_600_000,
         });
+      case "heldBack":
+        throw new HeldBackError();
       case "idConflict":
       case "guardRequired":
         throw new QpqError(result.status, `Cannot enqueue: ${result.status}`);

@@ -47,10 +47,15 @@ export function readBody({ body }: Pick<OutboxEntry, "body">): RelayedMessage {
   return fromBinary(RelayedMessageSchema, body);
 }
 
+/** Is a message to be sent again after this? */
+export function isTemporary(code: ErrorCode): boolean {
+  return TEMPORARY.has(code);
+}
+
 /** Is the message to be sent again? Its error's code then. */
 export function temporaryCode(result: RelayResult): ErrorCode | null {
   const code = result.code === 0 ? undefined : errorCodeOf(result.code);
-  return code !== undefined && TEMPORARY.has(code) ? code : null;
+  return code !== undefined && isTemporary(code) ? code : null;
 }
 
 /** The recipients that a final result leaves without the message. */

@@ -25,6 +25,7 @@ import type { PeerMetrics } from "./peer_metrics.ts";
 const log = logger("federation");
 
 const BATCHES_IN_FLIGHT = 2;
+const UINT32_MAX = 2 ** 32 - 1;
 /** A peer that does not answer for so long gets a new link. */
 const REPLY_MS = 30_000;
 const RETRY_MS = { initialMs: 1_000, maxMs: 60_000 };
@@ -88,6 +89,9 @@ export class PeerSender {
   #stopping = false;
   #ring = Promise.withResolvers<void>();
   #link: CallingLink | null = null;
+  /** Of all senders: one domain's never says the same number of two rounds on one link. */
+  static #rounds = 0;
+  #roundNumber = 0;
   #endPause: (() => void) | null = null;
   #pause: { readonly at: number; readonly reason: PutOff["reason"] } | null = null;
   #nextAttemptAt: number | null = null;
@@ -164,6 +168,8 @@ export class PeerSender {
     if (entries.length === 0) return null;
     if (this.#deps.standing(this.#domain) !== "peer") return HELD;
     const link = this.#link = await this.#deps.linkTo(this.#domain);
+    PeerSender.#rounds = PeerSender.#rounds % UINT32_MAX + 1;
+    this.#roundNumber = PeerSender.#rounds;
     const inFlight: Promise<PutOff | null>[] = [];
     const send = () => {
       inFlight.push(this.#send(link, entries).catch((error) => this.#failed(error)));
@@ -211,24 +217,29 @@ export class PeerSender {
     const now = clock.now();
     const late = entries.filter((entry) => this.#endOf(entry) <= now);
     const sent = entries.filter((entry) => this.#endOf(entry) > now);
-    if (late.length > 0) await this.#giveUp(late);
-    if (sent.length === 0) return null;
     const messages = sent.map((entry) => withTimes(entry, now));
+    // It leaves before anything is waited for: the next batch must not.
+    const asked = sent.length > 0 ? this.#ask(link, messages) : null;
+    asked?.catch(() => {});
+    await this.#giveUp(late);
+    if (!asked) return null;
     let response: RelayResponse;
     try {
-      response = await link.call("relay", { messages }, { timeoutMs: REPLY_MS });
-      if (response.results.length !== sent.length) {
-        throw new QpqError(
-          "peerUnavailable",
-          `The peer answered ${response.results.length} of ${sent.length}`,
-        );
-      }
+      response = await asked;
     } catch (error) {
       // A link that does not answer in time is of no use; what was sent on it is answered as a replay.
       if (!(error instanceof QpqError) || error.code === "peerUnavailable") link.close(messageOf(error));
       return this.#failed(error);
     }
     return await this.#settle(sent, messages, response);
+  }
+
+  async #ask(link: CallingLink, messages: RelayedMessage[]): Promise<RelayResponse> {
+    const round = this.#roundNumber;
+    const response = await link.call("relay", { messages, round }, { timeoutMs: REPLY_MS });
+    const answered = response.results.length;
+    if (answered === messages.length) return response;
+    throw new QpqError("peerUnavailable", `The peer answered ${answered} of ${messages.length}`);
   }
 
   async #settle(
@@ -245,13 +256,13 @@ export class PeerSender {
         putOff ??= this.#refused(code, result.error?.retryAfterMs ?? 0);
         return;
       }
+      this.#internal.delete(entry.id);
       settled.push({ entry, failed: failuresOf(messages[i]!, result) });
       if (result.code === 0) this.#delivered(entry);
     });
     await this.#write(settled);
     if (!putOff) {
       this.#backoff.reset();
-      this.#internal.clear();
       this.#lastProblem = null;
     }
     return putOff;
@@ -329,6 +340,7 @@ export class PeerSender {
   async #giveUp(entries: readonly OutboxEntry[]): Promise<void> {
     if (entries.length === 0) return;
     const reason = this.#deps.standing(this.#domain) === "peer" ? "expired" : "peer_removed";
+    for (const { id } of entries) this.#internal.delete(id);
     await this.#write(entries.map((entry) => ({ entry, failed: [allOf(readBody(entry), reason)] })));
   }
 

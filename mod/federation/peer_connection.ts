@@ -1,6 +1,6 @@
 /** One connection of another server: who it is, its bounds in time, its end. Streams are in peer_stream.ts. */
 import { limitKey, maskAddress } from "../base/address.ts";
-import { messageOf, QpqError } from "../base/errors.ts";
+import { messageOf } from "../base/errors.ts";
 import { logger } from "../base/log.ts";
 import { ConnectionInFlight } from "../base/requests_in_flight.ts";
 import { CLOSE_CODES, type CloseCode } from "../protocol/close_codes.ts";
@@ -13,6 +13,7 @@ import type { Peer } from "./peer_handlers.ts";
 import type { PeerListener } from "./peer_listener.ts";
 import { PeerStream } from "./peer_stream.ts";
 import { PeerRefused, reportRefusal } from "./refusal.ts";
+import { RelayOrder } from "./relay_order.ts";
 
 const log = logger("federation");
 
@@ -32,14 +33,15 @@ export class PeerConnection {
   readonly #connection: Connection;
   readonly #gone = new AbortController();
   readonly #cancelProve: () => void;
+  readonly #order: RelayOrder;
   #relays: Promise<void> = Promise.resolve();
-  #relaysRefusedUntil = -Infinity;
   #refused = false;
 
   constructor(server: PeerListener, connection: Connection) {
     const { domain, identities, peers, clock } = server.options;
     this.server = server;
     this.#connection = connection;
+    this.#order = new RelayOrder(clock);
     this.addressKey = limitKey(connection.remoteAddress.hostname);
     this.inFlight = new ConnectionInFlight(server.inFlight, this.#gone.signal);
     this.handshake = new HandshakeResponder({
@@ -69,7 +71,7 @@ export class PeerConnection {
   /** For handlers. Throws before the proof. */
   get proven(): Peer {
     if (!this.peer) throw new PeerRefused("protocol", "A request came before PeerProve");
-    return { domain: this.peer.domain, gone: this.#gone.signal };
+    return { domain: this.peer.domain, gone: this.#gone.signal, order: this.#order };
   }
 
   /** Aborted when the connection has ended. */
@@ -104,25 +106,6 @@ export class PeerConnection {
     const result = this.#relays.then(work);
     this.#relays = result.then(() => {}, () => {});
     return result;
-  }
-
-  /**
-   * Charges a Relay; throws `rateLimited`. After one was refused, those that were sent behind it are too: they must
-   * not overtake it.
-   */
-  chargeRelay(messages: number, bytes: number): void {
-    const { limiter, options: { clock } } = this.server;
-    const leftMs = Math.ceil(this.#relaysRefusedUntil - clock.monotonic());
-    if (leftMs > 0) {
-      throw new QpqError("rateLimited", "An earlier Relay was refused", { retryAfterMs: leftMs });
-    }
-    try {
-      limiter.charge(this.proven.domain, { count: Math.max(1, messages), bytes });
-    } catch (error) {
-      const retryAfterMs = error instanceof QpqError ? error.details.retryAfterMs ?? 0 : 0;
-      this.#relaysRefusedUntil = clock.monotonic() + retryAfterMs;
-      throw error;
-    }
   }
 
   /** Counts and logs why it is no peer, once, and ends the connection when a reply had time to leave. */

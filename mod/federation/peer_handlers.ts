@@ -1,6 +1,7 @@
 /** What is done for other servers: implemented above the protocol, called for proven peers only. */
 import type { PeerRequestOf, PeerResponseInit } from "../protocol/peer_methods.ts";
 import type { PeerBlob } from "./link.ts";
+import type { RelayOrder } from "./relay_order.ts";
 
 /** Who asks. */
 export interface Peer {
@@ -8,6 +9,8 @@ export interface Peer {
   readonly domain: string;
   /** Aborted when its connection is gone. */
   readonly gone: AbortSignal;
+  /** What was put off on its connection. */
+  readonly order: RelayOrder;
 }
 
 /** One handler for each method; they throw QpqError. */

@@ -18,6 +18,7 @@ import {
 } from "../protocol/peer_methods.ts";
 import { CoalescingWriter, StuckPeerError } from "../transport/coalescing_writer.ts";
 import type { Stream } from "../transport/transport.ts";
+import type { Peer } from "./peer_handlers.ts";
 import { type PeerConnection, REQUESTS_IN_FLIGHT_MAX } from "./peer_connection.ts";
 import { PeerRefused } from "./refusal.ts";
 
@@ -129,11 +130,7 @@ export class PeerStream {
     const peer = this.#owner.proven;
     switch (name) {
       case "relay":
-        return await this.#owner.inTurn(() => {
-          const request = this.#read(name, frame);
-          this.#owner.chargeRelay(request.messages.length, frame.body.length);
-          return handlers.relay(peer, request);
-        });
+        return await this.#owner.inTurn(() => this.#relay(peer, frame));
       case "submitCommit":
         return await handlers.submitCommit(peer, this.#charged(name, frame));
       case "peerClaim":
@@ -148,6 +145,16 @@ export class PeerStream {
       case "peerGetBlob":
         throw new QpqError("ownStreamRequired", `${name} was not first on its stream`);
     }
+  }
+
+  async #relay(peer: Peer, frame: Frame): Promise<unknown> {
+    const { server } = this.#owner;
+    const request = this.#read("relay", frame);
+    return await peer.order.inRound(request.round, () => {
+      const count = Math.max(1, request.messages.length);
+      server.limiter.charge(peer.domain, { count, bytes: frame.body.length });
+      return server.options.handlers.relay(peer, request);
+    });
   }
 
   #read<Name extends PeerMethodName>(name: Name, frame: Frame): PeerRequestOf<Name> {

@@ -4,14 +4,15 @@
  * own users only.
  */
 import type { Clock } from "../base/clock.ts";
-import { ERRORS, messageOf, QpqError } from "../base/errors.ts";
+import { ERRORS, QpqError } from "../base/errors.ts";
 import { type AccountId, type BlobHash, type DeviceId, idOf, type MessageId } from "../base/ids.ts";
 import { logger } from "../base/log.ts";
 import { RateLimiter } from "../base/rate_limiter.ts";
 import { normaliseUserName } from "../base/user_name.ts";
 import type { Blobs } from "../delivery/blobs.ts";
 import type { KeyPackages } from "../delivery/keypackages.ts";
-import type { Delivery } from "../delivery/queues.ts";
+import type { Delivery, EnqueueResult } from "../delivery/queues.ts";
+import { expectedError } from "../protocol/bodies.ts";
 import { boundedList, bytesField, idField, numberField } from "../protocol/fields.ts";
 import type { RelayedMessage } from "../protocol/federation_pb.ts";
 import { type PeerRequestOf, type PeerResponseInit, RELAY_MESSAGES_MAX } from "../protocol/peer_methods.ts";
@@ -28,6 +29,7 @@ import {
 import type { PeerBlob } from "./link.ts";
 import type { Peer, PeerHandlers } from "./peer_handlers.ts";
 import type { PeerMetrics } from "./peer_metrics.ts";
+import { type Ordered, takeInOrder } from "./relay_order.ts";
 
 const log = logger("federation");
 
@@ -73,12 +75,16 @@ export class Relay implements PeerHandlers {
     this.#claims.setRate(claimRate(this.#deps.limits));
   }
 
-  /** Takes messages in order. One that is refused stops no other. */
+  /** Takes messages in order. One that is refused stops no other; one that is put off, those to its recipients. */
   async relay(peer: Peer, request: PeerRequestOf<"relay">): Promise<PeerResponseInit<"relay">> {
     this.#admit(peer);
-    boundedList(request.messages, "messages", RELAY_MESSAGES_MAX);
+    const messages = boundedList(request.messages, "messages", RELAY_MESSAGES_MAX).map(readIncoming);
     // All begin before one ends: the store takes them in this order, and in few transactions.
-    return { results: await Promise.all(request.messages.map((message) => this.#take(peer, message))) };
+    const taken = await takeInOrder(messages, {
+      order: peer.order,
+      take: (message, behind) => this.#take(peer, message, behind),
+    });
+    return { results: taken.map((result) => this.#resultOf(peer, result)) };
   }
 
   /** Judges a commit to a group whose guard is here, and delivers it to the devices that are. */
@@ -140,18 +146,24 @@ export class Relay implements PeerHandlers {
     });
   }
 
-  async #take(peer: Peer, message: RelayedMessage): Promise<RelayResultInit> {
+  async #take(
+    { domain }: Peer,
+    { request }: Incoming,
+    behind: readonly MessageId[],
+  ): Promise<EnqueueResult | QpqError> {
+    if (request instanceof QpqError) return request;
     try {
-      const accepted = await this.#deps.delivery.enqueueFrom(peer.domain, {
-        ...readRelayed(message),
-        guard: null,
-      });
-      if (!accepted.replayed) this.#deps.metrics.relayed(peer.domain, "in");
-      const statuses = accepted.recipients.map((status) => STATUSES[status]);
-      return { code: 0, statuses, replayed: accepted.replayed };
+      return await this.#deps.delivery.enqueueFrom(domain, { ...request, guard: null, behind });
     } catch (error) {
-      return this.#refuse(peer, error);
+      return expectedError(error);
     }
+  }
+
+  #resultOf(peer: Peer, taken: EnqueueResult | QpqError): RelayResultInit {
+    if (taken instanceof QpqError) return this.#refuse(peer, taken);
+    if (!taken.replayed) this.#deps.metrics.relayed(peer.domain, "in");
+    const statuses = taken.recipients.map((status) => STATUSES[status]);
+    return { code: 0, statuses, replayed: taken.replayed };
   }
 
   /** Throws when nothing is taken now: it is to be sent again later. */
@@ -161,15 +173,12 @@ export class Relay implements PeerHandlers {
     if (error) throw error;
   }
 
-  #refuse(peer: Peer, error: unknown): RelayResultInit {
-    const known = error instanceof QpqError
-      ? error
-      : new QpqError("internal", messageOf(error), { cause: error });
-    const properties = { peer: peer.domain, code: known.code, reason: known.message };
-    if (known.code === "internal") {
-      log.error("a message of {peer} failed: {reason}", { ...properties, error });
+  #refuse(peer: Peer, error: QpqError): RelayResultInit {
+    const properties = { peer: peer.domain, code: error.code, reason: error.message };
+    if (error.code === "internal") {
+      log.error("a message of {peer} failed: {reason}", { ...properties, error: error.cause ?? error });
     } else log.debug("a message of {peer} is refused with {code}: {reason}", properties);
-    return { code: ERRORS[known.code].number, error: errorMessage(known) };
+    return { code: ERRORS[error.code].number, error: errorMessage(error) };
   }
 
   #mayClaim({ domain }: Peer, target: string): boolean {
@@ -180,6 +189,22 @@ export class Relay implements PeerHandlers {
 }
 
 type RelayResultInit = NonNullable<PeerResponseInit<"relay">["results"]>[number];
+
+/** A message of a Relay. */
+interface Incoming extends Ordered {
+  /** The error of one that cannot be read: it keeps nothing back. */
+  readonly request: ReturnType<typeof readRelayed> | QpqError;
+}
+
+function readIncoming(message: RelayedMessage): Incoming {
+  try {
+    const request = readRelayed(message);
+    const { messageId, parts } = request;
+    return { request, messageId, recipients: new Set(parts.flatMap(({ recipients }) => recipients)) };
+  } catch (error) {
+    return { request: expectedError(error), messageId: idOf(message.messageId), recipients: new Set() };
+  }
+}
 
 /** A message as a peer relays it. Throws `malformedRequest`. */
 function readRelayed(message: RelayedMessage) {

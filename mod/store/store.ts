@@ -349,6 +349,8 @@ export interface NewMessage {
   /** Groups for which a payload is a commit, by its MLS header; each must be the guard's if it is guarded. */
   readonly commitsTo: readonly GroupId[];
   readonly guard: CommitGuard | null;
+  /** Messages of the same account or origin that it must not overtake: it is accepted only if all are remembered. */
+  readonly behind: readonly MessageId[];
   readonly limits: EnqueueLimits;
   readonly now: number;
 }
@@ -393,13 +395,13 @@ export interface QueueStore {
    * number, each remote message goes into its domain's outbox. In this order: a remembered (origin or senderAccount,
    * messageId) with the same request gives the first result, with another `idConflict`; a commit to a guarded group without its guard is `guardRequired`; a
    * guard whose epoch or token is not the group's is `wrongEpoch` (the first guard of a group sets it, at most
-   * guardsPerDay for each account or origin: `guardLimit`); a used-up quota is `quotaExceeded`. Otherwise it is accepted, moves the guard to
-   * epoch + 1, and one recipient's failure fails neither the others nor the commit: a full queue (`queueFull`)
+   * guardsPerDay for each account or origin: `guardLimit`); a message of `behind` that is not remembered makes it
+   * `heldBack`; a used-up quota is `quotaExceeded`. Otherwise it is accepted, moves the guard to epoch + 1, and one recipient's failure fails neither the others nor the commit: a full queue (`queueFull`)
    * counts the message as dropped in that queue's cursor; a full outbox drops that domain's message. A device named twice gets one entry for each part.
    */
   enqueue(message: NewMessage): Promise<
     | Accepted
-    | { status: "idConflict" | "guardRequired" | "guardLimit" }
+    | { status: "idConflict" | "guardRequired" | "guardLimit" | "heldBack" }
     | { status: "wrongEpoch"; currentEpoch: number }
     | { status: "quotaExceeded"; retryAfterMs: number }
   >;

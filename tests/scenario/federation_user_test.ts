@@ -5,6 +5,7 @@ import { systemClock } from "../../mod/base/clock.ts";
 import { MLS_SUITE_X25519 } from "../../mod/base/mls_suites.ts";
 import { createKeyPackages } from "../../mod/client/mls_key_packages.ts";
 import { signThisDevice } from "../../mod/client/session.ts";
+import { RelayOrder } from "../../mod/federation/relay_order.ts";
 import { receive } from "../support/federation_messages.ts";
 import { FederationWorld } from "../support/federation_world.ts";
 import { newAccount, type TestClient } from "../support/test_client.ts";
@@ -132,7 +133,11 @@ Deno.test("a server speaks for its own users only: whatever it claims, entries c
     ttlS: 60,
     acceptedAtMs: 0n,
   };
-  const peer = { domain: "c.example", gone: new AbortController().signal };
+  const peer = {
+    domain: "c.example",
+    gone: new AbortController().signal,
+    order: new RelayOrder(systemClock),
+  };
   const request = { messages: [message] } as unknown as Parameters<typeof relay.relay>[1];
   const [first] = (await relay.relay(peer, request)).results!;
   const [replay] = (await relay.relay(peer, request)).results!;

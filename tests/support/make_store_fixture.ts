@@ -116,6 +116,7 @@ async function send(
       parts: [{ payload: bytesOf(`payload ${label}`, 300), recipients: to.map(deviceOf) }],
       expiresAt: NOW + 30 * DAY_MS,
       commitsTo: [],
+      behind: [],
       origin: null,
       remote: [],
       guard: null,

@@ -29,7 +29,7 @@ async function send(
       ...{ senderAccount: sender.accountId, senderDevice: sender.deviceId, messageId: randomId<MessageId>() },
       ...{ requestSha256: new Uint8Array(32), entryId: randomId<EntryId>(), limits: GENEROUS, now },
       ...{ parts: [{ payload, recipients: [recipient.deviceId] }], expiresAt: now + 1e12 },
-      ...{ commitsTo: [], guard: null, origin: null, remote: [] },
+      ...{ commitsTo: [], behind: [], guard: null, origin: null, remote: [] },
     });
     if (result.status !== "accepted") throw new Error(`Refused: ${result.status}`);
     say(`sent ${number}`);

@@ -58,8 +58,8 @@ export function enqueue(state: State, message: NewMessage): EnqueueResult {
   const own = message.origin === null && activeDevice(state, message.senderDevice);
   // Deleted or revoked while its last request was on the way: nothing may be sent any more.
   if (own !== false && own?.accountId !== message.senderAccount) return quotaExceeded(message);
-  return replay(state, message) ?? checkGuard(state, message) ?? checkQuota(state, message) ??
-    accept(state, message);
+  return replay(state, message) ?? checkGuard(state, message) ?? checkOrder(state, message) ??
+    checkQuota(state, message) ?? accept(state, message);
 }
 
 /** For whom the message is counted. */
@@ -94,6 +94,12 @@ function checkGuard(state: State, message: NewMessage): EnqueueResult | undefine
   }
   const passes = row.epoch === guard.epoch && equal(row.tokenSha256, guard.tokenSha256);
   return passes ? undefined : { status: "wrongEpoch", currentEpoch: row.epoch };
+}
+
+function checkOrder(state: State, message: NewMessage): EnqueueResult | undefined {
+  const sender = senderOf(message);
+  const overtakes = message.behind.some((id) => !state.queues.messageIds.has(sender + id));
+  return overtakes ? { status: "heldBack" } : undefined;
 }
 
 function checkQuota(state: State, message: NewMessage): EnqueueResult | undefined {

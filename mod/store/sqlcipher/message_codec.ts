@@ -74,6 +74,8 @@ export class MessageWriter {
     this.#number(limits.outboxBytesMax);
     this.#uint(message.commitsTo.length);
     for (const groupId of message.commitsTo) this.#hex(groupId);
+    this.#uint(message.behind.length);
+    for (const messageId of message.behind) this.#hex(messageId);
   }
 
   #writeGuard(guard: NewMessage["guard"]): void {
@@ -135,7 +137,7 @@ export class MessageWriter {
 
 function sizeBound(message: NewMessage): number {
   let size = FIXED_BYTES + message.requestSha256.length;
-  for (const groupId of message.commitsTo) size += 4 + groupId.length;
+  for (const id of [...message.commitsTo, ...message.behind]) size += 4 + id.length;
   if (message.guard) {
     const { groupId, tokenSha256, nextTokenSha256 } = message.guard;
     size += groupId.length + tokenSha256.length + nextTokenSha256.length;
@@ -187,6 +189,7 @@ class MessageReader {
         outboxBytesMax: this.#number(),
       },
       commitsTo: this.#list(() => this.#data()),
+      behind: this.#list(() => this.#data()),
       guard: this.#uint() === 1 ? this.#guard() : null,
       parts: this.#list(() => ({
         recipients: this.#list(() => this.#data().toHex()),

@@ -104,6 +104,11 @@ export class MessageIds {
     };
   }
 
+  /** Is the message remembered? */
+  has(messageId: Uint8Array, account: number): boolean {
+    return this.#find.get(messageId, account) !== undefined;
+  }
+
   /** Is it not among its sender's last `countMax`? */
   #isBeyond({ device, number }: SweptMessage, countMax: number): boolean {
     const sender = device < 0 ? this.#peers.byKey(-device) : this.#ledger.queueByKey(device);

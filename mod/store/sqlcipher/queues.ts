@@ -31,6 +31,7 @@ export interface IncomingMessage {
   readonly parts: readonly { readonly payload: Uint8Array; readonly recipients: readonly string[] }[];
   readonly expiresAt: number;
   readonly commitsTo: readonly Uint8Array[];
+  readonly behind: readonly Uint8Array[];
   readonly guard: Guard | null;
   readonly limits: EnqueueLimits;
   readonly now: number;
@@ -109,6 +110,8 @@ export class Queues {
     const context = { commitsTo: message.commitsTo, sums, guardsPerDay: limits.guardsPerDay };
     const verdict = this.#guards.judge(message.guard, context);
     if (verdict.status !== "pass") return verdict;
+    const overtakes = message.behind.some((id) => !this.#messageIds.has(id, sums.account));
+    if (overtakes) return { status: "heldBack" };
     let cost = 0;
     for (const { payload, recipients } of message.parts) cost += payload.length * recipients.length;
     for (const { body, recipients } of message.remote) cost += body.length * recipients;

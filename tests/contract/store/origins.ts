@@ -124,6 +124,28 @@ export function originContract(test: ContractTest): void {
     assert.equal(await statusOf(world, relayed(world, to, { limits })), "ok");
   });
 
+  test("a message behind one that was not accepted is held back, in one batch as later", async (world) => {
+    const to = await world.person();
+    const limits = { ...WIDE_LIMITS, senderBytesPerDay: 250 };
+    const [first, large, small] = [100, 200, 1].map((length) => {
+      const parts = [{ payload: randomBytes(length), recipients: [to.deviceId] }];
+      return relayed(world, to, { limits, parts });
+    });
+    const batch = [
+      { ...first!, behind: [] },
+      { ...large!, behind: [first!.messageId] },
+      { ...small!, behind: [large!.messageId] },
+    ];
+    const send = () => Promise.all(batch.map((message) => statusOf(world, message)));
+    assert.deepEqual(await send(), ["ok", "quotaExceeded", "heldBack"]);
+    await world.reopen();
+    assert.deepEqual(await send(), ["ok", "quotaExceeded", "heldBack"]);
+    const other = { ...small!, messageId: randomId<MessageId>(), behind: [first!.messageId] };
+    assert.equal(await statusOf(world, { ...other, origin: OTHER }), "heldBack");
+    assert.equal(await statusOf(world, other), "ok");
+    assert.equal((await world.entries(to)).length, 2);
+  });
+
   test("blocks hold for accounts from elsewhere", async (world) => {
     const to = await world.person();
     const from = stranger();

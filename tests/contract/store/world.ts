@@ -154,6 +154,7 @@ export class World implements AsyncDisposable {
       parts: [{ payload: randomBytes(100), recipients: recipients.map((person) => person.deviceId) }],
       expiresAt: this.now + 30 * DAY_MS,
       commitsTo: [],
+      behind: [],
       origin: null,
       remote: [],
       guard: null,

@@ -38,9 +38,13 @@ class World {
   readonly failures: DeliveryFailure[] = [];
   /** Texts of the messages of each request, in order. */
   readonly requests: string[][] = [];
+  /** Which round each of them said that it is of. */
+  readonly rounds: number[] = [];
   standing: Standing = "peer";
   /** What the peer answers; by default it takes everything. */
   answer: (text: string) => Partial<RelayResult> = () => OK;
+  /** Something is taken out of the outbox when this resolves. */
+  settling: Promise<void> = Promise.resolve();
   /** Requests are answered when this resolves. */
   gate: Promise<void> = Promise.resolve();
   reachable = true;
@@ -91,7 +95,8 @@ class World {
   }
 
   #link(): CallingLink {
-    const call = async (_: string, { messages }: { messages: RelayedMessage[] }) => {
+    const call = async (_: string, { messages, round }: { messages: RelayedMessage[]; round: number }) => {
+      this.rounds.push(round);
       this.requests.push(messages.map((message) => payloadText(message)));
       await this.gate;
       return create(RelayResponseSchema, {
@@ -111,7 +116,8 @@ class World {
         ),
       outboxAfter: ({ after, entriesMax }) =>
         Promise.resolve(this.entries.filter(({ id }) => id > after).slice(0, entriesMax)),
-      settleOutbox: ({ settled }) => {
+      settleOutbox: async ({ settled }) => {
+        await this.settling;
         for (const { id, failures } of settled) {
           const at = this.entries.findIndex((entry) => entry.id === id);
           if (at < 0) continue;
@@ -120,7 +126,6 @@ class World {
             ...failures.map(({ payload }) => fromBinary(DeliveryFailedSchema, payload).reason),
           );
         }
-        return Promise.resolve();
       },
       onRelaying: (listener) => {
         this.#listener = listener;
@@ -262,4 +267,49 @@ Deno.test("Outbox begins nothing more once stopped, and what was not answered st
   await stopped;
   const sent = world.requests.flat().length;
   assert.equal(world.waiting.length, 600 - sent);
+});
+
+Deno.test("Outbox sends a batch before it gives up what has expired in it: the next does not overtake it", async () => {
+  const world = new World();
+  await world.outbox.start();
+  world.reachable = false;
+  world.add("expired", 1_000);
+  for (const text of numbers(300)) world.add(text);
+  await world.clock.settle();
+  world.reachable = true;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  world.settling = promise;
+  await world.clock.advance(2_000);
+  resolve();
+  await world.clock.settle();
+  assert.deepEqual([world.requests.flat(), world.waiting], [numbers(300), []]);
+  await world.outbox.stop();
+});
+
+Deno.test("Outbox gives a message up that breaks the peer, whatever else goes in the meantime", async () => {
+  const world = new World();
+  world.answer = (text) => text === "1" ? refused("internal") : OK;
+  await world.outbox.start();
+  for (let round = 0; round < 5; round++) {
+    // So many that another batch is taken whole.
+    for (const text of round === 0 ? numbers(300) : numbers(300).slice(1)) world.add(text);
+    await world.clock.advance(1_000);
+  }
+  assert.deepEqual([world.waiting, world.failures], [[], [DeliveryFailure.REFUSED]]);
+  await world.outbox.stop();
+});
+
+Deno.test("Outbox says a new round when it begins anew, the same for what is in flight together", async () => {
+  const world = new World();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  world.gate = promise;
+  world.answer = () => refused("storeFull");
+  for (const text of numbers(300)) world.add(text);
+  await world.outbox.start();
+  await world.clock.settle();
+  resolve();
+  await world.clock.advance(1_000);
+  const [first, second, third] = world.rounds;
+  assert.ok(first === second && first !== third && first !== 0 && third !== 0, world.rounds.join());
+  await world.outbox.stop();
 });

@@ -115,6 +115,7 @@ const VERBS: Record<string, Verb> = {
       ],
       expiresAt: now + n % 60,
       commitsTo: n % 6 ? [] : ["aa" as GroupId],
+      behind: n % 7 ? [] : [id<MessageId>(5, (n + 1) % 30)],
       guard: n % 6
         ? null
         : { groupId: "aa" as GroupId, epoch: n % 3, tokenSha256: bytes(1), nextTokenSha256: bytes(1) },

@@ -186,6 +186,7 @@ export function message(
     }],
     expiresAt: LATER,
     commitsTo: [],
+    behind: [],
     origin: null,
     remote: [],
     guard: null,

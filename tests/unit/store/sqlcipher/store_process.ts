@@ -38,6 +38,7 @@ async function write(store: Awaited<ReturnType<typeof openStore>>, ids: Ids): Pr
       ...{
         expiresAt: now + 1e9,
         commitsTo: [],
+        behind: [],
         origin: null,
         remote: [],
         guard: null,
