@@ -63,7 +63,9 @@ export const federationRetry: Operation = {
     const dryRun = read.flag("dryRun");
     read.end();
     const federation = liveOf(context);
-    return { dryRun, retried: [...await federation.retry(domain, dryRun ? "dryRun" : "now")] };
+    const retried = [...await federation.retry(domain, dryRun ? "dryRun" : "now")];
+    if (domain !== null && retried.length === 0) await refuseUnknown(federation, domain);
+    return { dryRun, retried };
   },
 };
 
@@ -79,11 +81,13 @@ export const federationBlock: Operation = {
     const dryRun = read.flag("dryRun");
     read.end();
     if (domain === context.settings.federation.domain) {
-      throw new AdminError(`${domain} is this server's own domain`);
+      throw new AdminError(`${domain} is this server's own domain: name another server's`);
     }
     const store = await context.store();
     if (drop && !context.server?.federation) {
-      throw new AdminError(`Only a running server that federates can give up what waits for ${domain}`);
+      throw new AdminError(
+        `Only a running server that federates can give up what waits for ${domain}: start it, or block without --drop`,
+      );
     }
     const waiting = (await store.outboxes()).find((sums) => sums.domain === domain)?.depth ?? 0;
     if (dryRun) return { domain, waiting, dropped: drop ? waiting : 0, dryRun };
@@ -106,7 +110,9 @@ export const federationUnblock: Operation = {
     const dryRun = read.flag("dryRun");
     read.end();
     const store = await context.store();
-    if (!(await store.blockedPeers()).includes(domain)) throw new AdminError(`${domain} is not blocked`);
+    if (!(await store.blockedPeers()).includes(domain)) {
+      throw new AdminError(`${domain} is not blocked: qpq-server federation peers shows who is`);
+    }
     const waiting = (await store.outboxes()).find((sums) => sums.domain === domain)?.depth ?? 0;
     if (dryRun) return { domain, waiting, dryRun };
     await store.setPeerBlocked(domain, false, context.clock.now());
@@ -121,6 +127,13 @@ function liveOf({ server }: AdminContext): LiveFederation {
   throw new AdminError("This server does not federate: set federation.domain and restart it");
 }
 
+/** A domain for which nothing waits: a typing error, unless it is a peer. */
+async function refuseUnknown(federation: LiveFederation, domain: string): Promise<void> {
+  const known = await federation.peers();
+  if (known.some((peer) => peer["domain"] === domain)) return;
+  throw new AdminError(`${domain} is no peer, and nothing waits for it: see qpq-server federation peers`);
+}
+
 function requiredDomain(read: InputReader): string {
   return domainOf(read.requiredText("domain"))!;
 }
@@ -128,6 +141,8 @@ function requiredDomain(read: InputReader): string {
 function domainOf(typed: string | null): string | null {
   if (typed === null) return null;
   const domain = tryNormaliseDomain(typed.trim());
-  if (domain === undefined) throw new AdminError(`Not a domain: ${typed.slice(0, 80)}`);
+  if (domain === undefined) {
+    throw new AdminError(`Not a domain: ${typed.slice(0, 80)}. Write it like example.org`);
+  }
   return domain;
 }

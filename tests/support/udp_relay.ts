@@ -31,6 +31,11 @@ export class UdpRelay implements AsyncDisposable {
     this.#muted = true;
   }
 
+  /** The server's packets arrive again. */
+  unmuteServer(): void {
+    this.#muted = false;
+  }
+
   async #relay(): Promise<void> {
     for await (const [packet, from] of this.#socket) {
       if (this.#cut) continue;
