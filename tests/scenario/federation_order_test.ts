@@ -11,14 +11,7 @@ const FLAGS = { "limits-request-rate": "10000" };
 /** Two servers; nothing leaves the first one's outbox before `open` is called. */
 async function gatedWorld() {
   const world = await FederationWorld.start(["a.example", "b.example"], { flags: FLAGS });
-  const { store } = world.at("a.example").server.context;
-  const gate = Promise.withResolvers<void>();
-  const outboxAfter = store.outboxAfter.bind(store);
-  store.outboxAfter = async (range) => {
-    await gate.promise;
-    return await outboxAfter(range);
-  };
-  return { world, open: () => gate.resolve() };
+  return { world, open: world.holdOutboxes("a.example") };
 }
 
 /** The peer's store fails at a message with that text, each time that `fails` says so. */

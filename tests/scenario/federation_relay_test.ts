@@ -109,7 +109,42 @@ Deno.test("a partitioned peer does not delay another, and gets its messages when
   for (const relay of relays) await relay[Symbol.asyncDispose]();
 });
 
-Deno.test("a message whose answer is lost is sent again and delivered once", async () => {
+Deno.test("a message whose answer is lost on the link is sent again and delivered once", async () => {
+  let relay: UdpRelay | undefined;
+  await using world = await FederationWorld.start(["a.example", "b.example"], {
+    addressFor: (from, _, real) => {
+      if (from !== "a.example") return real;
+      relay ??= new UdpRelay(real.port);
+      return { hostname: "127.0.0.1", port: relay.port };
+    },
+  });
+  await using _ = relay!;
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  await using bob = await newAccount(world.at("b.example"), "bob");
+  const to = [{ domain: "b.example", devices: [bob.deviceId] }];
+  const { store } = world.at("b.example").server.context;
+  const enqueue = store.enqueue.bind(store);
+  const replayed: boolean[] = [];
+  store.enqueue = async (message) => {
+    const result = await enqueue(message);
+    // It is on disk, and nothing that says so leaves any more.
+    if (replayed.length === 0) relay!.muteServer();
+    replayed.push(result.status === "accepted" && result.replayed);
+    return result;
+  };
+  await send(alice, to, { text: "once" });
+  assert.deepEqual(textsOf(await receive(bob, 1)), ["once"]);
+  await world.outboxesHold("a.example", { "b.example": 1 });
+  // The link is given up with what was on its way on it; a new one is heard again.
+  await world.federationAt("a.example").retry(null, "now");
+  relay!.unmuteServer();
+  await send(alice, to, { text: "next" });
+  assert.deepEqual(textsOf(await receive(bob, 1, 1n)), ["next"]);
+  await world.outboxesHold("a.example", {});
+  assert.deepEqual(replayed, [false, true, false]);
+});
+
+Deno.test("a message whose settling fails is sent again and delivered once", async () => {
   await using world = await FederationWorld.start(["a.example", "b.example"]);
   await using alice = await newAccount(world.at("a.example"), "alice");
   await using bob = await newAccount(world.at("b.example"), "bob");
@@ -126,6 +161,33 @@ Deno.test("a message whose answer is lost is sent again and delivered once", asy
   await send(alice, to, { text: "next" });
   assert.deepEqual(textsOf(await receive(bob, 1, 1n)), ["next"]);
   assert.ok(lost > 0);
+});
+
+Deno.test("a recipient whose queue is full is told to the sender, and the others get the message", async () => {
+  await using world = await FederationWorld.start(["a.example", "b.example"], {
+    flagsOf: { "b.example": { "limits-queue-depth-max": "4" } },
+  });
+  await using alice = await newAccount(world.at("a.example"), "alice");
+  await using bob = await newAccount(world.at("b.example"), "bob");
+  await using carol = await newAccount(world.at("b.example"), "carol");
+  // Their own messages are exempt from the share of a sender: the queue itself is full.
+  const own = [{ domain: "b.example", devices: [bob.deviceId] }];
+  for (const text of ["1", "2", "3", "4"]) await send(bob, own, { text });
+  const messageId = randomBytes(16);
+  const both = [{ domain: "b.example", devices: [bob.deviceId, carol.deviceId] }];
+  await send(alice, both, { text: "to both", messageId });
+  assert.deepEqual(textsOf(await receive(carol, 1)), ["to both"]);
+  const failed = failureOf((await receive(alice, 1))[0]!);
+  assert.deepEqual(
+    [hex(failed.messageId), failed.domain, failed.deviceIds, failed.reason],
+    [hex(messageId), "b.example", [bob.deviceId], DeliveryFailure.QUEUE_FULL],
+  );
+  await world.outboxesHold("a.example", {});
+  assert.deepEqual(textsOf(await receive(bob, 4)), ["1", "2", "3", "4"]);
+  // The next one gets through when there is room.
+  await bob.connection.call("ack", { through: 4n });
+  await send(alice, both, { text: "again" });
+  assert.deepEqual(textsOf(await receive(bob, 1, 4n)), ["again"]);
 });
 
 Deno.test("a full outbox is told to the sender, and the message goes to the others", async () => {
@@ -201,7 +263,9 @@ Deno.test("a peer that sends more than it may is put off, and nothing of it is l
   await using alice = await newAccount(world.at("a.example"), "alice");
   await using bob = await newAccount(world.at("b.example"), "bob");
   const texts = Array.from({ length: 340 }, (_, i) => `${i}`);
+  const release = world.holdOutboxes("a.example");
   for (const text of texts) await send(alice, [{ domain: "b.example", devices: [bob.deviceId] }], { text });
+  release();
   assert.deepEqual(textsOf(await receive(bob, texts.length)), texts);
   const { body } = await world.at("b.example").server.context.metrics.expose();
   assert.match(body, /qpq_rate_limit_hits_total\{limit="peerRequests"\} [1-9]/);

@@ -85,6 +85,18 @@ export class FederationWorld implements AsyncDisposable {
     }
   }
 
+  /** Nothing leaves a server's outboxes, as if it were not read, until the result is called. */
+  holdOutboxes(domain: string): () => void {
+    const { store } = this.at(domain).server.context;
+    const outboxAfter = store.outboxAfter;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    store.outboxAfter = async (range) => {
+      await promise;
+      return await outboxAfter.call(store, range);
+    };
+    return resolve;
+  }
+
   /** Tells every running server where the others are now. */
   async introduce(): Promise<void> {
     for (const { domain, dataDir, server, running } of this.members.values()) {
