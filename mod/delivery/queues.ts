@@ -23,6 +23,7 @@ import type {
   Store,
 } from "../store/store.ts";
 import { checkGuard, checkParts, requestHash, sha256Sync } from "./enqueue_rules.ts";
+import { HeldBackError } from "./held_back.ts";
 import { Subscription } from "./subscription.ts";
 import { Waiters } from "./waiters.ts";
 
@@ -92,13 +93,6 @@ export interface EnqueueRequest {
   readonly commits: readonly CommitHeader[];
   /** Messages of the same sender or origin that it must not overtake: {@link HeldBackError} until all are accepted. */
   readonly behind?: readonly MessageId[];
-}
-
-/** A message behind one that was not accepted. */
-export class HeldBackError extends QpqError {
-  constructor() {
-    super("overloaded", "Cannot enqueue as an earlier message was not accepted");
-  }
 }
 
 /** A message that another server has brought, with the ids of a sender that it vouches for. */

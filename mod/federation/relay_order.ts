@@ -7,7 +7,7 @@
 import type { Clock } from "../base/clock.ts";
 import { QpqError } from "../base/errors.ts";
 import type { DeviceId, MessageId } from "../base/ids.ts";
-import { HeldBackError } from "../delivery/queues.ts";
+import { HeldBackError } from "../delivery/held_back.ts";
 import { isTemporary } from "./outbox_failures.ts";
 
 /** Recipients that are kept apart; with more of them everything is put off. */

@@ -16,7 +16,7 @@ export interface PlantedBug {
 }
 
 /** `store` with some of its verbs replaced. */
-function patched(store: Store, patch: Partial<Store>): Store {
+export function patched(store: Store, patch: Partial<Store>): Store {
   return new Proxy(store, {
     get(target, name) {
       const value = Reflect.get(name in patch ? patch : target, name, name in patch ? patch : target);

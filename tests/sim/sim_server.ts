@@ -95,7 +95,7 @@ export interface Configuration {
 }
 
 /** Timers that end with the program that set them. */
-class ProgramClock implements Clock {
+export class ProgramClock implements Clock {
   readonly #clock: Clock;
   readonly #cancels = new Set<() => void>();
 
@@ -321,7 +321,7 @@ export class SimServer implements Acceptor {
 }
 
 /** Like openFileStore(), without the look at the real disk for a change of key that was interrupted. */
-async function openStore(disk: MountedDisk): Promise<Store> {
+export async function openStore(disk: MountedDisk): Promise<Store> {
   const options = { dataDir: DATA_DIR, keys: [KEY] };
   const { state, journal } = await openJournal(options, disk, { queueEntriesMax: 100_000 });
   const store = new FileStore(state, journal, { segmentBytes: SEGMENT_BYTES, onBatch: () => {} });

@@ -7,7 +7,7 @@ import type { SimSurroundings } from "./sim_server.ts";
 import { type SimTemplate, SimWorld } from "./sim_world.ts";
 
 /** When every simulation begins. */
-const START = Date.UTC(2030, 0, 1, 12);
+export const START = Date.UTC(2030, 0, 1, 12);
 /** A simulation that takes more steps than any does is stuck in a circle. */
 const STEPS_MAX = 300_000;
 
@@ -28,8 +28,8 @@ export class SimFailure extends Error {
   override name = "SimFailure";
   readonly seed: number;
 
-  constructor(seed: number, cause: unknown, bug: PlantedBug | null) {
-    const flag = bug ? ` --bug "${bug.name}"` : "";
+  constructor(seed: number, cause: unknown, { flags = "", bug }: { flags?: string; bug: string | null }) {
+    const flag = bug ? `${flags} --bug "${bug}"` : flags;
     const why = cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause);
     super(`${why}\nReplay it: deno task sim --seed ${seed} --seeds 1${flag}`, { cause });
     this.seed = seed;
@@ -58,7 +58,7 @@ export async function simulate(
     const { crashes, model } = world;
     return { seed, steps, simulatedMs: clock.monotonic(), crashes, ...model.figures };
   } catch (error) {
-    throw new SimFailure(seed, error, bug);
+    throw new SimFailure(seed, error, { bug: bug?.name ?? null });
   } finally {
     world.server?.kill();
     await clock.settle();
@@ -66,7 +66,7 @@ export async function simulate(
 }
 
 /** Lets time pass until `work` is done. A promise that nobody handles is a failure, too. */
-async function settled<Value>(
+export async function settled<Value>(
   clock: SimClock,
   work: Promise<Value>,
 ): Promise<{ value: Value; steps: number }> {

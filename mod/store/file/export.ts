@@ -9,7 +9,7 @@ import { BLOB_CACHE_OWNER } from "../store.ts";
 import { type RowOf, type StoreRow } from "../store_rows.ts";
 import { messageIdOf } from "./outbox.ts";
 import { senderKeyOf } from "./queue_index.ts";
-import { lettersOf, statusesOf } from "./queues.ts";
+import { lettersOf, statusesOf } from "./status_letters.ts";
 import type { BodyRow, KeyPackageRow, SenderKey } from "./rows.ts";
 import type { State } from "./state.ts";
 import { numberKey, type Table } from "./table.ts";

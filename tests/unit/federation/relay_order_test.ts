@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type ErrorCode, QpqError } from "../../../mod/base/errors.ts";
 import type { DeviceId, MessageId } from "../../../mod/base/ids.ts";
-import { HeldBackError } from "../../../mod/delivery/queues.ts";
+import { HeldBackError } from "../../../mod/delivery/held_back.ts";
 import { type Ordered, RelayOrder, takeInOrder } from "../../../mod/federation/relay_order.ts";
 import { FakeClock } from "../../support/fake_clock.ts";
 
