@@ -92,6 +92,8 @@ export class PeerSender {
   /** Of all senders: one domain's never says the same number of two rounds on one link. */
   static #rounds = 0;
   #roundNumber = 0;
+  /** Something of the round was put off. */
+  #troubled = false;
   #endPause: (() => void) | null = null;
   #pause: { readonly at: number; readonly reason: PutOff["reason"] } | null = null;
   #nextAttemptAt: number | null = null;
@@ -163,6 +165,7 @@ export class PeerSender {
 
   /** Sends until the outbox is empty (null) or something is in the way. */
   async #round(): Promise<PutOff | null> {
+    this.#troubled = false;
     await this.#sweepIfDue();
     let entries = await this.#read(0);
     if (entries.length === 0) return null;
@@ -261,10 +264,9 @@ export class PeerSender {
       if (result.code === 0) this.#delivered(entry);
     });
     await this.#write(settled);
-    if (!putOff) {
-      this.#backoff.reset();
-      this.#lastProblem = null;
-    }
+    // One recipient's trouble at the peer must not make the others wait ever longer.
+    if (!putOff || settled.length > 0) this.#backoff.reset();
+    if (!putOff && !this.#troubled) this.#lastProblem = null;
     return putOff;
   }
 
@@ -283,6 +285,7 @@ export class PeerSender {
   }
 
   #refused(code: ErrorCode, retryAfterMs: number): PutOff {
+    this.#troubled = true;
     this.#lastProblem = `the peer answered ${code}`;
     log.debug("{peer} asks to send later: {code}", { peer: this.#domain, code });
     return { reason: "refused", retryAfterMs: Math.min(retryAfterMs, RETRY_AFTER_MS_MAX) };
@@ -290,6 +293,7 @@ export class PeerSender {
 
   #failed(error: unknown): PutOff {
     const retryAfterMs = error instanceof QpqError ? error.details.retryAfterMs ?? 0 : 0;
+    this.#troubled = true;
     this.#lastProblem = messageOf(error);
     log.debug("cannot send to {peer}: {reason}", { peer: this.#domain, reason: messageOf(error) });
     return { reason: "unreachable", retryAfterMs: Math.min(retryAfterMs, RETRY_AFTER_MS_MAX) };

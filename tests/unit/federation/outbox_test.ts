@@ -313,3 +313,19 @@ Deno.test("Outbox says a new round when it begins anew, the same for what is in 
   assert.ok(first === second && first !== third && first !== 0 && third !== 0, world.rounds.join());
   await world.outbox.stop();
 });
+
+Deno.test("Outbox does not wait ever longer while only some messages are put off, and tells why they are", async () => {
+  const world = new World();
+  world.answer = (text) => text === "1" ? refused("storeFull") : OK;
+  await world.outbox.start();
+  for (const text of numbers(300)) world.add(text);
+  await world.clock.settle();
+  for (const text of ["301", "302", "303", "304"]) {
+    assert.deepEqual(world.waiting, ["1"]);
+    assert.equal((await world.outbox.reports())[0]!.lastProblem, "the peer answered storeFull");
+    world.add(text);
+    await world.clock.advance(1_000);
+  }
+  assert.deepEqual(world.waiting, ["1"]);
+  await world.outbox.stop();
+});
