@@ -22,7 +22,7 @@ Deno.test("a rotation is used as soon as its version is the one that counts", as
     const ca = await authority();
     await put(dataDir, "v1", await pemsFor(ca, "a.example"));
     const metrics = new Metrics({ version: "0", methods: [], limits: [], clock: systemClock });
-    using watched = await watchFederationIdentity(dataDir, { clock: systemClock, metrics });
+    using watched = await watchFederationIdentity(dataDir, { clock: systemClock, metrics, engine: "deno" });
     const next = await pemsFor(ca, "a.example");
     const replaced = Promise.withResolvers<string>();
     watched.identities.onReplaced(({ pems }) => replaced.resolve(pems.certificatePem));
@@ -38,7 +38,7 @@ Deno.test("without an identity the start says what to run", async () => {
   try {
     const metrics = new Metrics({ version: "0", methods: [], limits: [], clock: systemClock });
     await assert.rejects(
-      watchFederationIdentity(dataDir, { clock: systemClock, metrics }),
+      watchFederationIdentity(dataDir, { clock: systemClock, metrics, engine: "deno" }),
       /rotate federation/,
     );
   } finally {
