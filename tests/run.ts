@@ -1,9 +1,18 @@
 /**
  * Runs `deno test` with the arguments given, shows its output as it comes, and ends with the plain line
  * `N passed, N failed`. Keeps the exit code; no test at all is a failure.
+ *
+ * With `--parallel` half as many files again as there are processors run at once, unless DENO_JOBS says otherwise: those
+ * that kill and start processes wait for half of their time.
  */
 const [program, ...args] = [Deno.execPath(), "test", ...Deno.args];
-const child = new Deno.Command(program!, { args, stdout: "piped", stderr: "inherit" }).spawn();
+const jobs = Deno.env.get("DENO_JOBS") ?? `${Math.ceil(navigator.hardwareConcurrency * 1.5)}`;
+const child = new Deno.Command(program!, {
+  args,
+  env: { DENO_JOBS: jobs },
+  stdout: "piped",
+  stderr: "inherit",
+}).spawn();
 const decoder = new TextDecoder();
 let tail = "";
 for await (const chunk of child.stdout) {

@@ -6,7 +6,14 @@ import { METHODS } from "../../mod/protocol/methods.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { deadlinesMissed, limitHits } from "../support/limit_hits.ts";
 import { RawStream, requestFrame } from "../support/raw_stream.ts";
-import { connectTo, newAccount, newDevice, PASSWORD, type TestClient } from "../support/test_client.ts";
+import {
+  connectTo,
+  newAccount,
+  newDevice,
+  PASSWORD,
+  STRETCHED,
+  type TestClient,
+} from "../support/test_client.ts";
 import { login, makeDevice } from "../../mod/client/session.ts";
 import { startTestServer, type TestServer, type TestServerOptions } from "../support/test_server.ts";
 
@@ -262,7 +269,7 @@ Deno.test("requests in flight at a Logout are answered, nothing is begun after i
 
 Deno.test("a login that is finished when its client has gone counts as nobody's connection", async () => {
   await using server = await startServer();
-  await using alice = await newAccount(server, "alice");
+  await using alice = await newAccount(server, "alice", STRETCHED);
   const { store, registry } = server.server.context;
   const { createSession } = store;
   const asked = Promise.withResolvers<void>();

@@ -13,7 +13,14 @@ import { ErrorResponseSchema, RecipientStatus } from "../../mod/protocol/qpq_pb.
 import { FakeClock } from "../support/fake_clock.ts";
 import { limitHits as hits } from "../support/limit_hits.ts";
 import { RawStream, requestFrame } from "../support/raw_stream.ts";
-import { connectTo, newAccount, newDevice, PASSWORD, type TestClient } from "../support/test_client.ts";
+import {
+  connectTo,
+  newAccount,
+  newDevice,
+  PASSWORD,
+  STRETCHED,
+  type TestClient,
+} from "../support/test_client.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
 
 /** Lines of the log while `work` runs. */
@@ -125,9 +132,9 @@ Deno.test("Hello and registration have a rate by address, with the time to come 
 
 Deno.test("wrong passwords use up an account's logins from an address; right ones cost nothing", async () => {
   await using server = await startTestServer({ flags: { "limits-login-rate": "3" } });
-  await using _alice = await newAccount(server, "alice");
+  await using _alice = await newAccount(server, "alice", STRETCHED);
   await using _bob = await newAccount(server, "bob");
-  for (let i = 0; i < 5; i++) await (await newDevice(server, "alice"))[Symbol.asyncDispose]();
+  for (let i = 0; i < 5; i++) await (await newDevice(server, "alice", STRETCHED))[Symbol.asyncDispose]();
   assert.deepEqual(await hits(server), {});
   const link = await connectTo(server);
   const tryPassword = async (password: string) => {

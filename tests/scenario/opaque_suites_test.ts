@@ -9,7 +9,7 @@ import { BOTH_SUITES, loginAllowingP256, registerP256 } from "../support/p256_ac
 import { rejectsWith } from "../support/rejects.ts";
 import { control } from "../support/steady_clients.ts";
 import { tempFolder } from "../support/temp_folder.ts";
-import { connectTo, newAccount, newDevice, PASSWORD } from "../support/test_client.ts";
+import { connectTo, newAccount, newDevice, PASSWORD, STRETCHED } from "../support/test_client.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
 
 const both = BOTH_SUITES;
@@ -36,7 +36,7 @@ Deno.test("an account of P-256 becomes one of ristretto255 at its first login wi
   assert.equal(await suiteOf(server, "alice"), SUITE_RISTRETTO255);
   await client.logout();
   await client.login(credentials);
-  await using other = await newDevice(server, "alice");
+  await using other = await newDevice(server, "alice", STRETCHED);
   const { devices } = await other.connection.call("listDevices", {});
   assert.ok(
     devices.every(({ accountSignature }) => accountSignature.length > 0),
@@ -46,7 +46,7 @@ Deno.test("an account of P-256 becomes one of ristretto255 at its first login wi
 
 Deno.test("a client refuses a server that answers a weaker suite, and says so", async () => {
   await using server = await startTestServer({ flags: both });
-  await using alice = await newAccount(server, "alice");
+  await using alice = await newAccount(server, "alice", STRETCHED);
   const offered: number[][] = [];
   await using link = await connectTo(server).then((real) => lying(real, offered));
   const request = { userName: "alice", password: PASSWORD, device: alice.own.device };
@@ -85,7 +85,7 @@ Deno.test("suitesToOffer() never goes below what was seen; without memory P-256 
 Deno.test("the server gives no account a weaker suite, and answers P-256 for every name alike", async () => {
   await using server = await startTestServer({ flags: both });
   await registerP256(server, "weak");
-  await using alice = await newAccount(server, "alice");
+  await using alice = await newAccount(server, "alice", STRETCHED);
   const { request } = await p256.startRecord(PASSWORD);
   const change = alice.connection.call("changePasswordStart", { suiteId, registrationRequest: request });
   await rejectsWith(change, "malformedRequest");

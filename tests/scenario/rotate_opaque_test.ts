@@ -6,7 +6,7 @@ import { login, makeDevice, register } from "../../mod/client/session.ts";
 import { beginLogin } from "../support/opaque_client.ts";
 import { rejectsWith } from "../support/rejects.ts";
 import { control } from "../support/steady_clients.ts";
-import { connectTo, newAccount, newDevice, PASSWORD } from "../support/test_client.ts";
+import { connectTo, newAccount, newDevice, PASSWORD, STRETCHED } from "../support/test_client.ts";
 import { startTestServer, type TestServer } from "../support/test_server.ts";
 
 /** Accounts of each setup that is not retired. */
@@ -36,14 +36,14 @@ function evaluated(ke2: Uint8Array): string {
 
 Deno.test("rotate opaque: an account moves at its next login; its other connections and waiting messages stay", async () => {
   await using server = await startTestServer();
-  await using phone = await newAccount(server, "alice");
+  await using phone = await newAccount(server, "alice", STRETCHED);
   const pushes = phone.connection.subscribe({ after: 0n, creditBytes: 1 << 20 });
   await pushes.next();
   const answer = await control(server.dataDir, "rotate opaque");
   assert.deepEqual([answer["setupId"], answer["version"]], [2, 2]);
   assert.deepEqual(await accountsBySetup(server), [[1, 1], [2, 0]]);
   assert.deepEqual([await opaqueGauge(server, "current"), await opaqueGauge(server, "retired")], [0, 1]);
-  await using desk = await newDevice(server, "alice");
+  await using desk = await newDevice(server, "alice", STRETCHED);
   assert.deepEqual(await accountsBySetup(server), [[1, 0], [2, 1]]);
   assert.deepEqual([await opaqueGauge(server, "current"), await opaqueGauge(server, "retired")], [1, 0]);
   await desk.enqueue([phone.deviceId], { payload: utf8("still there") });
@@ -57,7 +57,7 @@ Deno.test("rotate opaque: an account moves at its next login; its other connecti
   await using resumed = await phone.again(server);
   await resumed.connection.call("ping", {});
   // The account key came along: yet another device is signed with it.
-  await using third = await newDevice(server, "alice");
+  await using third = await newDevice(server, "alice", STRETCHED);
   const { devices } = await third.connection.call("listDevices", {});
   assert.ok(devices.every(({ accountSignature }) => accountSignature.length > 0));
   assert.deepEqual(await accountsBySetup(server), [[1, 0], [2, 1]]);
@@ -66,23 +66,23 @@ Deno.test("rotate opaque: an account moves at its next login; its other connecti
 Deno.test("rotate opaque: new accounts use the new setup, also after a restart", async () => {
   await using server = await startTestServer();
   await control(server.dataDir, "rotate opaque");
-  await using _bob = await newAccount(server, "bob");
+  await using _bob = await newAccount(server, "bob", STRETCHED);
   assert.deepEqual(await accountsBySetup(server), [[1, 0], [2, 1]]);
   await server.stop();
   await using again = await startTestServer({ dataDir: server.dataDir });
-  await using device = await newDevice(again, "bob");
+  await using device = await newDevice(again, "bob", STRETCHED);
   await device.connection.call("ping", {});
 });
 
 Deno.test("rotate opaque --retire refuses while it would lock out; forced it names who needs a reset, which works", async () => {
   await using server = await startTestServer();
-  await using alice = await newAccount(server, "alice");
-  await using _bob = await newAccount(server, "bob");
+  await using alice = await newAccount(server, "alice", STRETCHED);
+  await using _bob = await newAccount(server, "bob", STRETCHED);
   const retire = (input: Record<string, boolean> = {}) =>
     control(server.dataDir, "rotate opaque", { retire: 1, ...input });
   await assert.rejects(retire(), /Setup 1 is the newest/);
   await control(server.dataDir, "rotate opaque");
-  await using _again = await newDevice(server, "bob");
+  await using _again = await newDevice(server, "bob", STRETCHED);
   await assert.rejects(retire(), /would lock out 1 account that has not logged in since: alice\./);
   await assert.rejects(
     control(server.dataDir, "rotate opaque", { retire: 7 }),
@@ -93,9 +93,9 @@ Deno.test("rotate opaque --retire refuses while it would lock out; forced it nam
   const did = await retire({ force: true });
   assert.deepEqual([did["lockedOut"], did["lockedOutCount"]], [["alice"], 1]);
   assert.equal((await retire())["changes"], false);
-  await rejectsWith(newDevice(server, "alice"), "loginFailed");
+  await rejectsWith(newDevice(server, "alice", STRETCHED), "loginFailed");
   await alice.connection.call("ping", {});
-  await using bob = await newDevice(server, "bob");
+  await using bob = await newDevice(server, "bob", STRETCHED);
   await bob.connection.call("ping", {});
 
   const { invitation } = await control(server.dataDir, "user reset", { user: "alice" });
@@ -113,14 +113,14 @@ Deno.test("rotate opaque --retire refuses while it would lock out; forced it nam
 
 Deno.test("rotate opaque keeps the seed: answers for known and unknown names stay what they were", async () => {
   await using server = await startTestServer();
-  await using _alice = await newAccount(server, "alice");
+  await using _alice = await newAccount(server, "alice", STRETCHED);
   const { ke1 } = beginLogin("guess", server.server.context.store.realmId);
   const names = ["alice", "nobody"];
   const answers = () => Promise.all(names.map((name) => ke2Of(server, name, ke1)));
   const before = await answers();
   await control(server.dataDir, "rotate opaque");
   const between = await answers();
-  await using _moved = await newDevice(server, "alice");
+  await using _moved = await newDevice(server, "alice", STRETCHED);
   const after = await answers();
   await control(server.dataDir, "rotate opaque", { retire: 1 });
   for (const later of [between, after, await answers()]) {
@@ -131,14 +131,14 @@ Deno.test("rotate opaque keeps the seed: answers for known and unknown names sta
 
 Deno.test("rotate opaque --new-seed: unknown names are answered as before until the old setup is retired", async () => {
   await using server = await startTestServer();
-  await using _alice = await newAccount(server, "alice");
-  await using _carol = await newAccount(server, "carol");
+  await using _alice = await newAccount(server, "alice", STRETCHED);
+  await using _carol = await newAccount(server, "carol", STRETCHED);
   const { ke1 } = beginLogin("guess", server.server.context.store.realmId);
   const ask = async (name: string) => evaluated(await ke2Of(server, name, ke1));
   const [unknown, waiting, moving] = [await ask("nobody"), await ask("carol"), await ask("alice")];
   const answer = await control(server.dataDir, "rotate opaque", { newSeed: true });
   assert.match((answer["notes"] as string[]).join("\n"), /Unknown names are answered under the oldest setup/);
-  await using _moved = await newDevice(server, "alice");
+  await using _moved = await newDevice(server, "alice", STRETCHED);
   // Who has not logged in since is not to be told from nobody; who has moved is.
   assert.deepEqual([await ask("nobody"), await ask("carol")], [unknown, waiting]);
   assert.notEqual(await ask("alice"), moving);
@@ -148,7 +148,7 @@ Deno.test("rotate opaque --new-seed: unknown names are answered as before until 
 
 Deno.test("rotate opaque: wrong and unknown passwords are refused alike during the migration", async () => {
   await using server = await startTestServer();
-  await using _alice = await newAccount(server, "alice");
+  await using _alice = await newAccount(server, "alice", STRETCHED);
   await control(server.dataDir, "rotate opaque");
   const attempt = async (link: ServerLink, userName: string) =>
     await login(link, { userName, password: `${PASSWORD}?`, device: await makeDevice("x") });

@@ -18,6 +18,7 @@ import {
   newDevice,
   PASSWORD,
   type Reachable,
+  STRETCHED,
   TestClient,
   type TestLink,
 } from "./test_client.ts";
@@ -38,9 +39,9 @@ export interface CrashClients {
 
 /** Registers them. Entries that tell of new devices are acknowledged. */
 export async function newClients(server: Reachable): Promise<CrashClients> {
-  const sender = await newAccount(server, USER);
-  const visitor = await newDevice(server, USER);
-  return { sender, visitor, recipient: await newDevice(server, USER) };
+  const sender = await newAccount(server, USER, STRETCHED);
+  const visitor = await newDevice(server, USER, STRETCHED);
+  return { sender, visitor, recipient: await newDevice(server, USER, STRETCHED) };
 }
 
 /** The same on new connections, each by the last session that it was given. */

@@ -2,8 +2,10 @@
 import { parseFingerprint } from "../../mod/transport/fingerprint.ts";
 import { fromHex, randomBytes } from "../../mod/base/bytes.ts";
 import { type DeviceId, randomId } from "../../mod/base/ids.ts";
+import { CLIENT_KEY_STRETCHING } from "../../mod/base/opaque_suite.ts";
 import type { ClientConnection } from "../../mod/client/connection.ts";
 import { connectServer, type ServerLink } from "../../mod/client/identity.ts";
+import type { KeyStretching } from "../../mod/client/opaque_ristretto255.ts";
 import {
   login,
   makeDevice,
@@ -24,6 +26,21 @@ export type Reachable = Pick<TestServer, "hostname" | "port" | "fingerprint" | "
 
 /** Every test account's password. */
 export const PASSWORD = "correct horse battery staple";
+
+/**
+ * How test accounts stretch it unless told otherwise: the least that Argon2id takes, as the 0.15 s of the default for
+ * each login prove nothing about the server. Whatever logs in to such an account has to name it; where the client
+ * library does, or makes the record anew, the account is to be {@link STRETCHED}.
+ */
+const LEAST_STRETCHING: KeyStretching = { "argon2id-custom": { iterations: 1, memory: 8, parallelism: 1 } };
+
+/** How an account or a device is made. */
+export interface NewOptions {
+  readonly keyStretching?: KeyStretching;
+}
+
+/** As the client library does it. */
+export const STRETCHED: NewOptions = { keyStretching: CLIENT_KEY_STRETCHING };
 
 /** A link, and the transport under it. */
 export type TestLink = ServerLink & { readonly transport: Connection };
@@ -97,19 +114,30 @@ export class TestClient implements AsyncDisposable {
 }
 
 /** Registers `userName` and logs its first device in. */
-export async function newAccount(server: Reachable, userName: string): Promise<TestClient> {
+export async function newAccount(
+  server: Reachable,
+  userName: string,
+  { keyStretching = LEAST_STRETCHING }: NewOptions = {},
+): Promise<TestClient> {
   const link = await connectTo(server);
-  await register(link, { userName, password: PASSWORD });
-  return await loginOn(link, userName);
+  await register(link, { userName, password: PASSWORD, keyStretching });
+  return await loginOn(link, { userName, keyStretching });
 }
 
 /** Logs another device of `userName` in. */
-export async function newDevice(server: Reachable, userName: string): Promise<TestClient> {
-  return await loginOn(await connectTo(server), userName);
+export async function newDevice(
+  server: Reachable,
+  userName: string,
+  { keyStretching = LEAST_STRETCHING }: NewOptions = {},
+): Promise<TestClient> {
+  return await loginOn(await connectTo(server), { userName, keyStretching });
 }
 
-async function loginOn(link: TestLink, userName: string): Promise<TestClient> {
+async function loginOn(
+  link: TestLink,
+  user: { userName: string; keyStretching: KeyStretching },
+): Promise<TestClient> {
   const device = await makeDevice(`test ${randomId<DeviceId>().slice(0, 4)}`);
-  const { account, sessionId } = await login(link, { userName, password: PASSWORD, device });
+  const { account, sessionId } = await login(link, { ...user, password: PASSWORD, device });
   return new TestClient(link, { account, device, sessionId });
 }
