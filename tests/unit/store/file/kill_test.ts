@@ -20,9 +20,12 @@ async function writeAndKill(
     stdout: "piped",
   }).spawn();
   let said = "";
+  let killed = false; // what it had said before is still to be read
   for await (const text of writer.stdout.pipeThrough(new TextDecoderStream())) {
     said += text;
-    if (said.split("\n").length > count) writer.kill("SIGKILL");
+    if (killed || said.split("\n").length <= count) continue;
+    writer.kill("SIGKILL");
+    killed = true;
   }
   await writer.status;
   return said.split("\n").slice(0, -1);
