@@ -3,6 +3,7 @@ import { messageOf, QpqError } from "../../base/errors.ts";
 import type { OnProgress } from "../admin_store.ts";
 import { type EnqueuedListener, type OpenOptions, type RelayingListener, StoreOpenError } from "../store.ts";
 import { Batcher } from "./batcher.ts";
+import { startStoreWorker } from "./store_worker.ts";
 import type { VerbName } from "./verb_names.ts";
 import type { Request, Response, Task } from "./wire.ts";
 
@@ -17,7 +18,7 @@ interface RunningTask {
 
 /** One worker; with a store of its own once {@link open} has resolved. */
 export class StoreThread {
-  readonly #worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "store" });
+  readonly #worker = startStoreWorker();
   readonly #listeners = new Set<EnqueuedListener>();
   readonly #relayingListeners = new Set<RelayingListener>();
   readonly #batcher: Batcher;
