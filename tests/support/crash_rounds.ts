@@ -135,6 +135,7 @@ class CrashStory implements AsyncDisposable {
       if (!dying.signal.aborted) throw error;
       return "under way";
     });
+    operation.catch(() => {}); // told below, when the load has ended
     await load.run();
     await killed;
     this.#clients = { ...this.#clients, visitor: load.visitor };
