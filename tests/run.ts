@@ -6,8 +6,8 @@
  * native binding keeps handles of the first isolate that loads it on a thread, and a second one, of the next file there,
  * ends the whole process. (A server has one isolate that loads it.)
  *
- * With `--parallel` a file more than there are processors run at once, unless DENO_JOBS says otherwise: those that kill
- * and start processes wait for half of their time.
+ * With `--parallel` half as many files again as there are processors run at once, unless DENO_JOBS says otherwise: those
+ * that kill and start processes wait for half of their time.
  */
 import { join } from "node:path";
 
@@ -36,7 +36,7 @@ async function filesApart(folder: string): Promise<string[]> {
 async function test(args: readonly string[], show: (chunk: Uint8Array) => Promise<void>): Promise<Outcome> {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["test", ...args],
-    env: { DENO_JOBS: Deno.env.get("DENO_JOBS") ?? `${navigator.hardwareConcurrency}` },
+    env: { DENO_JOBS: Deno.env.get("DENO_JOBS") ?? `${Math.ceil(navigator.hardwareConcurrency * 1.5)}` },
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
