@@ -12,7 +12,7 @@ import type { PeerChain } from "./identity.ts";
 import type { Peer } from "./peer_handlers.ts";
 import type { PeerListener } from "./peer_listener.ts";
 import { PeerStream } from "./peer_stream.ts";
-import { PeerRefused, reportRefusal } from "./refusal.ts";
+import { PeerRefused } from "./refusal.ts";
 import { RelayOrder } from "./relay_order.ts";
 
 const log = logger("federation");
@@ -137,7 +137,7 @@ export class PeerConnection {
   #report(refusal: PeerRefused): void {
     const { hostname } = this.#connection.remoteAddress;
     const peer = this.handshake.claimed ?? maskAddress(hostname);
-    reportRefusal(this.server.options.metrics, refusal, peer);
+    this.server.refusals.report(refusal, peer);
   }
 
   async #admit(domain: string, peers: { admit(domain: string): Promise<void> }): Promise<void> {

@@ -17,7 +17,7 @@ import { PeerConnection } from "./peer_connection.ts";
 import type { PeerHandlers } from "./peer_handlers.ts";
 import { PeerLimiter, type PeerRates } from "./peer_limits.ts";
 import type { Peers } from "./peers.ts";
-import { PeerRefused, reportRefusal } from "./refusal.ts";
+import { PeerRefused, RefusalLog } from "./refusal.ts";
 import { reportRefusedInitiator } from "./tls_refusal.ts";
 
 const log = logger("federation");
@@ -53,6 +53,7 @@ export interface PeerListenerOptions {
 export class PeerListener implements AsyncDisposable {
   readonly options: PeerListenerOptions;
   readonly limiter: PeerLimiter;
+  readonly refusals: RefusalLog;
   /** Requests of all peers. */
   readonly inFlight = new RequestsInFlight();
   readonly #listener: Listener;
@@ -61,8 +62,9 @@ export class PeerListener implements AsyncDisposable {
   #cancel: () => void = () => {};
   #ended = false;
 
-  private constructor(options: PeerListenerOptions, listener: Listener) {
+  private constructor(options: PeerListenerOptions, listener: Listener, refusals: RefusalLog) {
     this.options = options;
+    this.refusals = refusals;
     this.limiter = new PeerLimiter(options.settings, options);
     this.#listener = listener;
     this.#ends = [
@@ -83,6 +85,7 @@ export class PeerListener implements AsyncDisposable {
   static async open(options: PeerListenerOptions): Promise<PeerListener> {
     const { identities, metrics, clock } = options;
     const { pems } = identities.current;
+    const refusals = new RefusalLog(options);
     const listener = await options.engine.listen({
       ...options.listen,
       certificate: pems,
@@ -92,13 +95,12 @@ export class PeerListener implements AsyncDisposable {
       handshakesMax: UNPROVEN_MAX,
       handshakesPerSecondMax: HANDSHAKES_PER_SECOND_MAX,
       onHandshakeFailure: (kind) => metrics.handshakeFailure(kind),
-      // At most so often as handshakes may begin.
       onCertificateRefused: (refused, from) =>
-        void reportRefusedInitiator(metrics, identities.current, { ...refused, from, now: clock.now() }),
+        void reportRefusedInitiator(refusals, identities.current, { ...refused, from, now: clock.now() }),
       // An initiator of engine deno has none to show, and proves itself with PeerProve.
       ...(options.engine.mutual ? { clientCaPem: pems.caPem, clientCertificate: "optional" } : {}),
     });
-    return new PeerListener(options, listener);
+    return new PeerListener(options, listener, refusals);
   }
 
   /** With the real port. */
@@ -143,7 +145,7 @@ export class PeerListener implements AsyncDisposable {
     const { hostname } = connection.remoteAddress;
     const refusal = this.#refusal(limitKey(hostname));
     if (refusal) {
-      reportRefusal(metrics, refusal, maskAddress(hostname));
+      this.refusals.report(refusal, maskAddress(hostname));
       return connection.close(CLOSE_CODES.rateLimited, "rateLimited");
     }
     const served = new PeerConnection(this, connection);

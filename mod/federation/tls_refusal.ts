@@ -5,11 +5,11 @@
 import { maskAddress, type NetAddress } from "../base/address.ts";
 import { messageOf } from "../base/errors.ts";
 import { tryNormaliseDomain } from "../base/user_address.ts";
-import type { Metrics, PeerRefusalReason } from "../observe/metrics.ts";
+import type { PeerRefusalReason } from "../observe/metrics.ts";
 import { ConnectError, type RefusedCertificate } from "../transport/connect_error.ts";
 import { type CertificateInfo, chainPem, inspectCertificate } from "../transport/tls.ts";
 import type { FederationIdentity } from "./identity.ts";
-import { PeerRefused, reportRefusal } from "./refusal.ts";
+import { PeerRefused, type RefusalLog } from "./refusal.ts";
 
 /** The alert for it (decrypt_error). */
 const BAD_SIGNATURE = 51;
@@ -58,13 +58,13 @@ export async function refusalOfResponder(
 
 /** Counts and logs an initiator that TLS has refused, before it could say who it is: by the name in its certificate. */
 export async function reportRefusedInitiator(
-  metrics: Metrics,
+  refusals: RefusalLog,
   identity: FederationIdentity,
   { from, now, ...refused }: RefusedCertificate & { from: NetAddress; now: number },
 ): Promise<void> {
   const domain = claimedIn(refused.chainDer);
   const refusal = await refusalOfCertificate(identity, { ...refused, domain: domain ?? "", now });
-  reportRefusal(metrics, refusal, domain ?? maskAddress(from.hostname));
+  refusals.report(refusal, domain ?? maskAddress(from.hostname));
 }
 
 function claimedIn(chainDer: readonly Uint8Array[]): string | null {

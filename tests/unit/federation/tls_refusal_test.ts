@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { systemClock } from "../../../mod/base/clock.ts";
 import { configureLogs } from "../../../mod/base/log.ts";
 import { FederationIdentity } from "../../../mod/federation/identity.ts";
+import { RefusalLog } from "../../../mod/federation/refusal.ts";
 import { refusalOfResponder, reportRefusedInitiator } from "../../../mod/federation/tls_refusal.ts";
 import { Metrics } from "../../../mod/observe/metrics.ts";
 import { ConnectError } from "../../../mod/transport/connect_error.ts";
@@ -27,7 +28,8 @@ async function reported(
   const lines: { msg: string; reason: string }[] = [];
   configureLogs({ filter: "warn", format: "json", write: (line) => void lines.push(JSON.parse(line)) });
   const metrics = new Metrics({ version: "0", methods: [], limits: [], clock: systemClock });
-  await reportRefusedInitiator(metrics, identity, { chainDer, alert, from, now });
+  const refusals = new RefusalLog({ metrics, clock: systemClock });
+  await reportRefusedInitiator(refusals, identity, { chainDer, alert, from, now });
   const counted = [...(await metrics.render()).body.matchAll(/refused_total\{reason="(\w+)"\} [1-9]/g)];
   assert.deepEqual(counted.map(([, reason]) => reason), lines.map(({ reason }) => reason));
   assert.equal(lines.length, 1);
