@@ -93,6 +93,17 @@ function frame<Name extends PeerMethodName>(
   return encodeFrame(id, PEER_METHODS[name].number, encodeMessage(PEER_METHODS[name].request, request));
 }
 
+/** A connection of a.example to b.example that is proven, and the stream of its requests. */
+async function provenConnection(w: Awaited<ReturnType<typeof world>>) {
+  const connection = await dial(w.b);
+  const stream = await connection.openStream();
+  const initiatorNonce = randomBytes(32);
+  await stream.write(frame(1, "peerHello", hello(initiatorNonce)));
+  const answer = await helloAnswer(stream);
+  await stream.write(frame(2, "peerProve", await proof(w, answer, { initiatorNonce })));
+  return { connection, stream };
+}
+
 const refused = { code: "peerRefused" };
 
 testEngines("the honest handshake of these tests is let in", async (engine) => {
@@ -235,12 +246,7 @@ testEngines("a peer that never reads its replies is closed", async (engine) => {
   const accountKey = new Uint8Array(4 << 20);
   const handlers = { ...testHandlers(), getAccount: async () => (asked++, { accountKey }) };
   await using w = await world(engine, { clock, handlers });
-  const connection = await dial(w.b);
-  const stream = await connection.openStream();
-  const initiatorNonce = randomBytes(32);
-  await stream.write(frame(1, "peerHello", hello(initiatorNonce)));
-  const answer = await helloAnswer(stream);
-  await stream.write(frame(2, "peerProve", await proof(w, answer, { initiatorNonce })));
+  const { connection, stream } = await provenConnection(w);
   for (let id = 3; id < 6; id++) await stream.write(frame(id, "peerGetAccount", {}));
   while (asked < 3) await clock.settle();
   await clock.advance(UNREAD_MS_MAX);
@@ -254,12 +260,7 @@ testEngines(
   async (engine) => {
     const clock = clockNow();
     await using w = await world(engine, { clock });
-    const connection = await dial(w.b);
-    const stream = await connection.openStream();
-    const initiatorNonce = randomBytes(32);
-    await stream.write(frame(1, "peerHello", hello(initiatorNonce)));
-    const answer = await helloAnswer(stream);
-    await stream.write(frame(2, "peerProve", await proof(w, answer, { initiatorNonce })));
+    const { connection, stream } = await provenConnection(w);
     assert.ok(await stream.read());
     await clock.advance(FRAME_DEADLINE_MS);
     const half = frame(3, "peerPing", { echo: new Uint8Array(20) });
