@@ -178,7 +178,7 @@ export class Accounts {
     if (!row) return null;
     const devices = this.#devices.forgetAll(row.id);
     const orphanedBlobs = this.#blobs.deleteAllOf(row.id);
-    this.#ledger.flush();
+    this.#ledger.settle();
     this.#ledger.dropSums(accountId);
     this.#ledger.dropBlocks(row.id);
     for (const statement of this.#deletes) statement.run(row.id);

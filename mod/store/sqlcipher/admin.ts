@@ -73,7 +73,6 @@ export class Admin {
   }
 
   listAccounts({ afterName, limit }: { afterName: string; limit: number }): AccountSummary[] {
-    this.#ledger.flush();
     return this.#connection.rows<AccountRow>(ACCOUNTS_SQL, [afterName, limit]).map((row) => ({
       accountId: idOf(row.account_id),
       userName: row.user_name,
@@ -126,7 +125,6 @@ export class Admin {
   }
 
   findDevices({ prefix, limit }: { prefix: string; limit: number }): DeviceSummary[] {
-    this.#ledger.flush();
     const bound = (digit: string) => Uint8Array.fromHex(prefix.padEnd(2 * ID_BYTES, digit));
     return this.#connection.rows<DeviceRow>(DEVICES_SQL, [bound("0"), bound("f"), limit]).map((row) => ({
       deviceId: idOf(row.device_id),
@@ -142,7 +140,6 @@ export class Admin {
   }
 
   topQueues(limit: number): QueueSummary[] {
-    this.#ledger.flush();
     return this.#connection.rows<QueueRow>(QUEUES_SQL, [limit]).map((row) => ({
       deviceId: idOf(row.device_id),
       accountId: idOf(row.account_id),

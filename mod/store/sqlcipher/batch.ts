@@ -4,14 +4,16 @@
  */
 import { messageOf } from "../../base/errors.ts";
 import { type Connection, isSqliteFull, sqliteCode } from "./connection.ts";
+import type { GenerationSize } from "./deferred.ts";
 import { readMessage } from "./message_codec.ts";
 import type { Touched } from "./touched_queues.ts";
-import { READ_VERBS } from "./verb_names.ts";
+import { READ_VERBS, SETTLED_READ_VERBS } from "./verb_names.ts";
 import { prepareVerbs, type VerbSet } from "./verbs.ts";
 import type { StoreCounts } from "../store.ts";
 import type { Call, Failure, Outcome } from "./wire.ts";
 
 const readVerbs: ReadonlySet<string> = new Set(READ_VERBS);
+const settledReadVerbs: ReadonlySet<string> = new Set(SETTLED_READ_VERBS);
 
 /** Errors after which SQLCipher refuses everything on the connection, or may do so. */
 const CONNECTION_LOST = /^SQLITE_(NOTADB|CORRUPT|IOERR|CANTOPEN|READONLY|PROTOCOL)/;
@@ -39,15 +41,18 @@ export class BatchRunner {
   #reopen: () => Connection;
   #connection: Connection | undefined;
   readonly #path: string;
+  readonly #size: GenerationSize | undefined;
   #set: VerbSet;
   /** Called when the connection was given up after an error. */
   onLost: () => void = () => {};
 
-  constructor(connection: Connection, reopen: () => Connection) {
+  /** `size`: see prepareVerbs. */
+  constructor(connection: Connection, reopen: () => Connection, size?: GenerationSize) {
     this.#reopen = reopen;
     this.#connection = connection;
     this.#path = connection.path;
-    this.#set = prepareVerbs(connection);
+    this.#size = size;
+    this.#set = prepareVerbs(connection, size);
   }
 
   /** Who the store is. */
@@ -70,7 +75,7 @@ export class BatchRunner {
   use(connection: Connection, reopen: () => Connection): void {
     this.#reopen = reopen;
     this.#connection = connection;
-    this.#set = prepareVerbs(connection);
+    this.#set = prepareVerbs(connection, this.#size);
   }
 
   /** Runs all calls; what they wrote is on disk when this returns. */
@@ -78,7 +83,11 @@ export class BatchRunner {
     if (calls.every((call) => readVerbs.has(call.verb))) return this.#runOneByOne(calls, messages);
     const told: Told = { enqueued: [], relaying: [] };
     try {
-      const outcomes = this.#transaction(told, () => calls.map((call) => this.#call(call, messages)));
+      const outcomes = this.#transaction(told, () =>
+        calls.map((call) => {
+          if (settledReadVerbs.has(call.verb)) this.#set.ledger.settle();
+          return this.#call(call, messages);
+        }));
       return { outcomes, ...told };
     } catch (error) {
       if (calls.length > 1) return this.#runOneByOne(calls, messages);
@@ -90,7 +99,7 @@ export class BatchRunner {
     const told: Told = { enqueued: [], relaying: [] };
     const outcomes = calls.map((call): Outcome => {
       try {
-        if (readVerbs.has(call.verb)) return this.#read(() => this.#call(call, messages));
+        if (readVerbs.has(call.verb)) return this.#read(call, messages);
         return this.#transaction(told, () => this.#call(call, messages));
       } catch (error) {
         return { failure: failureOf(error, this.#path) };
@@ -108,27 +117,43 @@ export class BatchRunner {
       sweepWhenDue();
       ledger.flush();
       connection.commit();
+      ledger.committed();
       const touched = ledger.touched.take();
       if (touched.devices.length > 0) told.enqueued.push(touched);
       told.relaying.push(...ledger.peers.takeRelaying());
-      ledger.trim();
       return result;
     } catch (error) {
-      ledger.clear();
+      ledger.rolledBack();
       this.#recover(connection, error);
       throw error;
     }
   }
 
-  #read<Result>(run: () => Result): Result {
+  /** Has everything that is written later written now. */
+  settle(): void {
+    if (this.#set.ledger.settled) return;
+    this.#transaction({ enqueued: [], relaying: [] }, () => this.#set.ledger.settle());
+  }
+
+  #read(call: Call, messages: ArrayBuffer): Outcome {
+    if (settledReadVerbs.has(call.verb)) this.#settleIfRoom();
     const connection = this.#connected();
     try {
-      const result = run();
+      const result = this.#call(call, messages);
       this.#set.ledger.trim();
       return result;
     } catch (error) {
       this.#recover(connection, error);
       throw error;
+    }
+  }
+
+  /** On a full disk the last changes of some numbers are missing in lists. */
+  #settleIfRoom(): void {
+    try {
+      this.settle();
+    } catch (error) {
+      if (!isSqliteFull(error)) throw error;
     }
   }
 
@@ -160,7 +185,7 @@ export class BatchRunner {
   #connected(): Connection {
     if (!this.#connection) {
       const connection = this.#reopen();
-      this.#set = prepareVerbs(connection);
+      this.#set = prepareVerbs(connection, this.#size);
       this.#connection = connection;
     }
     return this.#connection;
@@ -168,6 +193,12 @@ export class BatchRunner {
 
   /** Moves everything into the main file and closes it. */
   close(): void {
+    if (!this.#connection) return;
+    try {
+      this.settle();
+    } catch {
+      // It is in the log, and read from there at the next start.
+    }
     const connection = this.#connection;
     this.#connection = undefined;
     if (!connection) return;

@@ -252,6 +252,7 @@ export class Devices {
 
   /** Deletes queue and KeyPackages. */
   #drop(device: DeviceRow): void {
+    this.#ledger.settle();
     const queue = this.#ledger.queueByKey(device.id);
     if (queue) {
       this.#queues.empty(queue);

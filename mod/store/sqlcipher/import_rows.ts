@@ -25,9 +25,9 @@ export class Importer {
 
   /** See AdminStore.importRows. */
   importRows(rows: readonly StoreRow[]): void {
+    this.#ledger.settle();
     for (const row of rows) (this.#importers[row.kind] as (row: StoreRow) => void)(row);
-    this.#ledger.flush();
-    this.#ledger.clear();
+    this.#ledger.forget();
   }
 
   #run(sql: string, ...params: Value[]): Record<string, number> | undefined {

@@ -1,11 +1,19 @@
 /**
  * The numbers that nearly every verb of a batch touches (queues, sender shares, daily sums, totals), read once,
- * counted in memory, and written when the batch commits: a thousand messages into one queue then cost one update
- * of it. What is clean stays for the next batch. After a rollback everything is forgotten.
+ * counted in memory, and kept when the batch commits: a thousand messages into one queue then count as one change
+ * of it. When the rows themselves are written deferred.ts decides: SQL that looks at them has to `settle` first.
+ * What is clean stays for the next batch. After a rollback everything is forgotten.
  */
 import { hex } from "../../base/bytes.ts";
 import type { StoreCounts } from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
+import {
+  type ChangedQueue,
+  type Changes,
+  Deferred,
+  type DeferredEntry,
+  type GenerationSize,
+} from "./deferred.ts";
 import type { Released } from "./payloads.ts";
 import { type Peer, Peers } from "./peers.ts";
 import { TouchedQueues } from "./touched_queues.ts";
@@ -14,23 +22,13 @@ import { TouchedQueues } from "./touched_queues.ts";
 export interface Share {
   depth: number;
   bytes: number;
-  /** The database has a row for it. */
-  stored: boolean;
   dirty: boolean;
 }
 
 /** A device that is not revoked, and its queue. */
-export interface Queue {
-  readonly device: number;
+export interface Queue extends ChangedQueue {
   readonly deviceId: string;
   readonly account: number;
-  nextSeq: number;
-  ackedThrough: number;
-  droppedThrough: number;
-  droppedCount: number;
-  depth: number;
-  bytes: number;
-  sentNext: number;
   dirty: boolean;
   /** By account key. */
   readonly shares: Map<number, Share>;
@@ -62,7 +60,7 @@ interface QueueRow {
 }
 
 /** Clean entries that may stay for the next batch. */
-const KEPT_MAX = 50_000;
+const KEPT_MAX = 200_000;
 
 const QUEUE_SQL = `SELECT q.device, d.device_id, d.account, q.next_seq, q.acked_through, q.dropped_through,
   q.dropped_count, q.depth, q.bytes, q.sent_next`;
@@ -71,15 +69,11 @@ const QUEUE_SQL = `SELECT q.device, d.device_id, d.account, q.next_seq, q.acked_
 export class Ledger {
   readonly #queueById: Prepared<QueueRow>;
   readonly #queueByKey: Prepared<QueueRow>;
-  readonly #updateQueue: Prepared<never>;
   readonly #findShare: Prepared<{ depth: number; bytes: number }>;
-  readonly #insertShare: Prepared<never>;
-  readonly #updateShare: Prepared<never>;
-  readonly #deleteShare: Prepared<never>;
   readonly #findAccount: Prepared<
     { id: number; day: number | null; bytes: number | null; guards: number | null }
   >;
-  readonly #putDaily: Prepared<never>;
+  readonly #findOldDaily: Prepared<{ day: number }>;
   readonly #findTotals: Prepared<Record<string, number>>;
   readonly #updateTotals: Prepared<never>;
   readonly #findBlocks: Prepared<{ blocked: Uint8Array }>;
@@ -92,6 +86,9 @@ export class Ledger {
   #totalsDirty = false;
   #released: Released | undefined;
   readonly #countReleasedRows: () => { depth: number; bytes: number };
+  readonly #deferred: Deferred;
+  readonly #findNextPayload: () => number;
+  #nextPayload: number | undefined;
   /** Shares and block list members kept. */
   #detailCount = 0;
   #dirtyQueues: Queue[] = [];
@@ -101,33 +98,22 @@ export class Ledger {
   readonly touched = new TouchedQueues();
   readonly peers: Peers;
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, size?: GenerationSize) {
     this.peers = new Peers(connection);
+    this.#deferred = new Deferred(connection, size);
+    this.#findNextPayload = () => Deferred.nextPayload(connection);
     this.#queueById = connection.prepare(
       `${QUEUE_SQL} FROM devices d JOIN queues q ON q.device = d.id WHERE d.device_id = ?`,
     );
     this.#queueByKey = connection.prepare(
       `${QUEUE_SQL} FROM queues q JOIN devices d ON d.id = q.device WHERE q.device = ?`,
     );
-    this.#updateQueue = connection.prepare(
-      `UPDATE queues SET next_seq = ?, acked_through = ?, dropped_through = ?, dropped_count = ?, depth = ?,
-       bytes = ?, sent_next = ? WHERE device = ?`,
-    );
     this.#findShare = connection.prepare("SELECT depth, bytes FROM senders WHERE device = ? AND account = ?");
-    this.#insertShare = connection.prepare(
-      "INSERT INTO senders (depth, bytes, device, account) VALUES (?, ?, ?, ?)",
-    );
-    this.#updateShare = connection.prepare(
-      "UPDATE senders SET depth = ?, bytes = ? WHERE device = ? AND account = ?",
-    );
-    this.#deleteShare = connection.prepare("DELETE FROM senders WHERE device = ? AND account = ?");
     this.#findAccount = connection.prepare(
       `SELECT a.id, y.day, y.bytes, y.guards FROM accounts a LEFT JOIN daily y ON y.account = a.id
        WHERE a.account_id = ? AND a.deleted_at IS NULL`,
     );
-    this.#putDaily = connection.prepare(
-      "REPLACE INTO daily (account, day, bytes, guards) VALUES (?, ?, ?, ?)",
-    );
+    this.#findOldDaily = connection.prepare("SELECT day FROM daily WHERE day < ? LIMIT 1");
     this.#findTotals = connection.prepare(
       `SELECT accounts, devices, queue_entries, queue_bytes, key_packages, blobs, blob_bytes,
        outbox_entries, outbox_bytes FROM store WHERE id = 1`,
@@ -170,7 +156,9 @@ export class Ledger {
       depth: row.depth,
       bytes: row.bytes,
       sentNext: row.sent_next,
+      ...this.#deferred.numbers(row.device),
       dirty: false,
+      added: [],
       shares: new Map(),
     };
     this.#queues.set(queue.deviceId, queue);
@@ -198,8 +186,8 @@ export class Ledger {
   share(queue: Queue, account: number): Share {
     const known = queue.shares.get(account);
     if (known) return known;
-    const row = this.#findShare.get(queue.device, account);
-    const share = { depth: row?.depth ?? 0, bytes: row?.bytes ?? 0, stored: row !== undefined, dirty: false };
+    const found = this.#deferred.share(queue.device, account) ?? this.#findShare.get(queue.device, account);
+    const share = { depth: found?.depth ?? 0, bytes: found?.bytes ?? 0, dirty: false };
     queue.shares.set(account, share);
     this.#detailCount += 1;
     return share;
@@ -234,7 +222,8 @@ export class Ledger {
   }
 
   #loadPeer({ domain, account }: Peer): AccountSums {
-    const sums = { account, accountId: domain, ...this.peers.daily(account), dirty: false };
+    const daily = this.#deferred.daily(account) ?? this.peers.daily(account);
+    const sums = { account, accountId: domain, ...daily, dirty: false };
     this.#accounts.set(domain, sums);
     return sums;
   }
@@ -243,9 +232,16 @@ export class Ledger {
     const row = this.#findAccount.get(Uint8Array.fromHex(accountId));
     if (!row) return undefined;
     const { id: account, day, bytes, guards } = row;
-    const sums = { account, accountId, day: day ?? 0, bytes: bytes ?? 0, guards: guards ?? 0, dirty: false };
+    const daily = this.#deferred.daily(account) ?? { day: day ?? 0, bytes: bytes ?? 0, guards: guards ?? 0 };
+    const sums = { account, accountId, ...daily, dirty: false };
     this.#accounts.set(accountId, sums);
     return sums;
+  }
+
+  /** Are sums of a day before `day` still kept? */
+  hasSumsBefore(day: number): boolean {
+    return this.#findOldDaily.get(day) !== undefined || this.#deferred.hasDailyBefore(day) ||
+      this.#dirtyAccounts.some((sums) => sums.day < day);
   }
 
   /** Has the sums written at the next flush. */
@@ -322,59 +318,116 @@ export class Ledger {
     this.#released.newBytes += Math.max(0, bytes);
   }
 
-  /** Writes what has changed; to be called before COMMIT, and before SQL that looks at these numbers. */
+  /** A key for the next payload. */
+  takePayloadKey(): number {
+    this.#nextPayload ??= this.#findNextPayload();
+    return this.#nextPayload++;
+  }
+
+  /** Puts an entry behind all others of the queue. */
+  addEntry(queue: Queue, entry: DeferredEntry): void {
+    queue.added.push(entry);
+    this.countEntries(queue, entry.sender, 1, entry.size);
+  }
+
+  /** The queue's entries that are not in the table yet: the newest ones, in their order. */
+  deferredEntries(queue: Queue): readonly DeferredEntry[] {
+    const waiting = this.#deferred.entries(queue.device);
+    const all = queue.added.length === 0
+      ? waiting
+      : waiting.length === 0
+      ? queue.added
+      : waiting.concat(queue.added);
+    if (all.length === 0 || all[0]!.seq > queue.ackedThrough) return all;
+    return all.filter(({ seq }) => seq > queue.ackedThrough);
+  }
+
+  get #changes(): Changes {
+    this.#nextPayload ??= this.#findNextPayload();
+    return {
+      queues: this.#dirtyQueues,
+      shares: this.#dirtyShares,
+      daily: this.#dirtyAccounts,
+      find: (device) => this.#queuesByKey.get(device),
+      lastPayload: this.#nextPayload - 1,
+    };
+  }
+
+  /** To be called right before COMMIT. */
   flush(): void {
-    for (const queue of this.#dirtyQueues) this.#writeQueue(queue);
-    for (const { queue, account, share } of this.#dirtyShares) this.#writeShare(queue.device, account, share);
-    for (const sums of this.#dirtyAccounts) {
-      this.#putDaily.run(sums.account, sums.day, sums.bytes, sums.guards);
-      sums.dirty = false;
-    }
-    this.#dirtyQueues.length = this.#dirtyShares.length = this.#dirtyAccounts.length = 0;
+    this.#deferred.defer(this.#changes);
+    this.#flushSums();
+  }
+
+  /** May entries of the payload wait to be written? */
+  defers(payload: number): boolean {
+    return this.#deferred.holds(payload);
+  }
+
+  /** Nothing is left to be written later. */
+  get settled(): boolean {
+    return this.#deferred.empty && this.#dirtyQueues.length === 0 && this.#dirtyAccounts.length === 0;
+  }
+
+  /**
+   * Writes all that has changed, now or earlier: to be called before SQL that looks at queues, shares, entries or
+   * daily sums, or changes them. Only within a transaction.
+   */
+  settle(): void {
+    this.#deferred.writeAll(this.#changes);
+    this.#forgetChanges();
+    this.#flushSums();
+  }
+
+  #flushSums(): void {
     this.peers.flush();
-    if (this.#totalsDirty && this.#totals) {
-      const { accounts, devices, queueEntries, queueBytes, keyPackages, blobs, blobBytes } = this.#totals;
-      const outbox = [this.#totals.outboxEntries, this.#totals.outboxBytes];
-      const queues = [queueEntries, queueBytes];
-      this.#updateTotals.run(accounts, devices, ...queues, keyPackages, blobs, blobBytes, ...outbox);
-      this.#totalsDirty = false;
+    if (!this.#totalsDirty || !this.#totals) return;
+    const { accounts, devices, queueEntries, queueBytes, keyPackages, blobs, blobBytes } = this.#totals;
+    const outbox = [this.#totals.outboxEntries, this.#totals.outboxBytes];
+    const queues = [queueEntries, queueBytes];
+    this.#updateTotals.run(accounts, devices, ...queues, keyPackages, blobs, blobBytes, ...outbox);
+    this.#totalsDirty = false;
+  }
+
+  #forgetChanges(): void {
+    for (const queue of this.#dirtyQueues) {
+      queue.dirty = false;
+      queue.added.length = 0;
     }
+    for (const { share } of this.#dirtyShares) share.dirty = false;
+    for (const sums of this.#dirtyAccounts) sums.dirty = false;
+    this.#dirtyQueues.length = this.#dirtyShares.length = this.#dirtyAccounts.length = 0;
   }
 
-  #writeQueue(queue: Queue): void {
-    this.#updateQueue.run(
-      queue.nextSeq,
-      queue.ackedThrough,
-      queue.droppedThrough,
-      queue.droppedCount,
-      queue.depth,
-      queue.bytes,
-      queue.sentNext,
-      queue.device,
-    );
-    queue.dirty = false;
+  /** To be called after COMMIT. */
+  committed(): void {
+    this.#deferred.committed(this.#changes);
+    this.#forgetChanges();
+    this.trim();
   }
 
-  #writeShare(device: number, account: number, share: Share): void {
-    if (share.depth === 0) {
-      if (share.stored) this.#deleteShare.run(device, account);
-    } else {
-      (share.stored ? this.#updateShare : this.#insertShare).run(share.depth, share.bytes, device, account);
-    }
-    share.stored = share.depth !== 0;
-    share.dirty = false;
-  }
-
-  /** After a commit: keeps what is clean, within bounds. */
+  /** Between transactions: keeps what is clean, within bounds. */
   trim(): void {
     if (this.#released) this.#released.newDepth = this.#released.newBytes = 0;
     const kept = this.#queues.size + this.#accounts.size + this.#blocks.size + this.#detailCount +
       this.peers.size;
-    if (kept > KEPT_MAX) this.clear();
+    if (kept > KEPT_MAX) this.#clear();
   }
 
-  /** Forgets everything, as after a rollback. */
-  clear(): void {
+  /** To be called after a rollback: forgets everything. */
+  rolledBack(): void {
+    this.#deferred.rolledBack();
+    this.#clear();
+  }
+
+  /** Rows were written behind the ledger's back, after it had settled. */
+  forget(): void {
+    this.#flushSums();
+    this.#clear();
+    this.settle();
+  }
+
+  #clear(): void {
     this.#queues.clear();
     this.#queuesByKey.clear();
     this.#accounts.clear();
@@ -382,6 +435,7 @@ export class Ledger {
     this.#totals = undefined;
     this.#totalsDirty = false;
     this.#released = undefined;
+    this.#nextPayload = undefined;
     this.#detailCount = 0;
     this.#dirtyQueues.length = this.#dirtyShares.length = this.#dirtyAccounts.length = 0;
     this.touched.clear();

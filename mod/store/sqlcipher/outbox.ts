@@ -107,7 +107,7 @@ export class Outbox {
   }
 
   outboxes(): OutboxSums[] {
-    this.#ledger.flush();
+    this.#ledger.peers.flush();
     return this.#sums().map(({ oldest, ...sums }) => ({ ...sums, oldestAcceptedAt: oldest }));
   }
 

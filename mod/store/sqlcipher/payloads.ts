@@ -58,7 +58,6 @@ const SWEEP_BYTES_MIN = 1 << 20;
 export class Payloads {
   readonly #ledger: Ledger;
   readonly #insertPayload: Prepared<never>;
-  readonly #insertEntry: Prepared<never>;
   readonly #insertRefs: Prepared<never>;
   readonly #dropRef: Prepared<{ refs: number }>;
   readonly #deleteRefs: Prepared<never>;
@@ -71,16 +70,13 @@ export class Payloads {
   readonly #findReleased: Prepared<{ last: number | null; depth: number; bytes: number }>;
   readonly #deleteReleasedPayloads: Prepared<never>;
   readonly #deleteReleased: Prepared<never>;
-  readonly #findExpired: Prepared<{ recipients: Uint8Array }>;
+  readonly #findExpired: Prepared<{ id: number; recipients: Uint8Array }>;
 
   constructor(connection: Connection, ledger: Ledger) {
     this.#ledger = ledger;
     this.#insertPayload = connection.prepare(
-      `INSERT INTO payloads (entry_id, sender, sender_device, accepted_at, expires_at, recipients, bytes)
-       VALUES (?, ?, ?, ?, ?, ?, ifnull(?, x''))`,
-    );
-    this.#insertEntry = connection.prepare(
-      "INSERT INTO entries (device, seq, payload, size, expires_at, sender, shared) VALUES (?, ?, ?, ?, ?, ?, ?)",
+      `INSERT INTO payloads (id, entry_id, sender, sender_device, accepted_at, expires_at, recipients, bytes)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ifnull(?, x''))`,
     );
     this.#insertRefs = connection.prepare("INSERT INTO payload_refs (payload, refs) VALUES (?, ?)");
     this.#dropRef = connection.prepare(
@@ -115,7 +111,7 @@ export class Payloads {
     );
     this.#deleteReleased = connection.prepare("DELETE FROM released_payloads WHERE payload <= ?");
     this.#findExpired = connection.prepare(
-      `SELECT recipients FROM payloads WHERE expires_at <= ?
+      `SELECT id, recipients FROM payloads WHERE expires_at <= ?
        AND NOT EXISTS (SELECT 1 FROM released_payloads WHERE payload = id) ORDER BY expires_at LIMIT ?`,
     );
   }
@@ -130,7 +126,9 @@ export class Payloads {
       pairs[index * 2 + 1] = queue.nextSeq++;
     }
     const recipients = new Uint8Array(pairs.buffer);
-    const id = this.#insertPayload.insert(
+    const id = this.#ledger.takePayloadKey();
+    this.#insertPayload.run(
+      id,
       entryId,
       sender,
       senderDevice,
@@ -143,13 +141,26 @@ export class Payloads {
     if (shared) this.#insertRefs.run(id, queues.length);
     for (const [index, queue] of queues.entries()) {
       const seq = pairs[index * 2 + 1]!;
-      this.#insertEntry.run(queue.device, seq, id, payload.length, expiresAt, sender, shared);
-      this.#ledger.countEntries(queue, sender, 1, payload.length);
+      this.#ledger.addEntry(queue, { seq, payload: id, size: payload.length, expiresAt, sender, shared });
       this.#ledger.touched.add(queue);
     }
   }
 
-  /** Deletes the queue's entries up to `through`; returns how many. */
+  /** Deletes the queue's entries up to `through`, which are acknowledged thereby; returns how many. */
+  acknowledge(queue: Queue, through: number): number {
+    const deferred = this.#ledger.deferredEntries(queue);
+    let count = deferred.length < queue.depth ? this.deleteThrough(queue, through) : 0;
+    for (const entry of deferred) {
+      if (entry.seq > through) break;
+      this.#deleted(queue, entry);
+      count += 1;
+    }
+    queue.ackedThrough = through;
+    this.#ledger.queueChanged(queue);
+    return count;
+  }
+
+  /** Deletes the queue's entries in the table up to `through`; returns how many. */
   deleteThrough(queue: Queue, through: number): number {
     const { device } = queue;
     let [shared, releasedBytes] = [0, 0];
@@ -189,7 +200,8 @@ export class Payloads {
    */
   deleteExpired(now: number, limit: number): number {
     let count = 0;
-    for (const { recipients } of this.#findExpired.all(now, limit)) {
+    for (const { id, recipients } of this.#findExpired.all(now, limit)) {
+      if (this.#ledger.defers(id)) this.#ledger.settle();
       const pairs = new DataView(recipients.buffer, recipients.byteOffset, recipients.length);
       for (let at = 0; at < recipients.length; at += PAIR_BYTES) {
         if (count === limit) return count;
@@ -209,7 +221,7 @@ export class Payloads {
     return true;
   }
 
-  #deleted(queue: Queue, row: EntryRow): void {
+  #deleted(queue: Queue, row: Omit<EntryRow, "seq">): void {
     this.#ledger.countEntries(queue, row.sender, -1, -row.size);
     if (row.shared) this.#dropReference(row.payload, row.size);
     else this.#releaseOne(row.payload, row.size);

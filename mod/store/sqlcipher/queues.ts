@@ -12,6 +12,7 @@ import type {
   ServerNotice,
 } from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
+import type { DeferredEntry } from "./deferred.ts";
 import { type Guard, Guards } from "./guards.ts";
 import type { AccountSums, Ledger, Queue } from "./ledger.ts";
 import { MessageIds } from "./message_ids.ts";
@@ -38,18 +39,30 @@ export interface IncomingMessage {
 }
 
 type EnqueueResult = Awaited<ReturnType<QueueStore["enqueue"]>>;
+type Fetch = Parameters<QueueStore["fetchAfter"]>[0];
 type FetchResult = Awaited<ReturnType<QueueStore["fetchAfter"]>>;
 type AckResult = Awaited<ReturnType<QueueStore["ack"]>>;
 
-interface StoredEntry {
+interface StoredEntry extends StoredPayload {
   seq: number;
   sender: number;
+}
+
+interface StoredPayload {
   entry_id: Uint8Array;
   account_id: Uint8Array | null;
   sender_device: Uint8Array | null;
   accepted_at: number;
   expires_at: number;
   bytes: Uint8Array;
+}
+
+/** What a fetch has gathered. */
+interface Page {
+  readonly entries: Entry[];
+  bytes: number;
+  /** There are others behind it. */
+  more: boolean;
 }
 
 /** Who sends: a device or a peer, what counts for it, and the ids that its entries carry. */
@@ -74,6 +87,7 @@ export class Queues {
   readonly #expireDaily: Prepared<never>;
   readonly #findPage: Prepared<{ last: number | null; count: number; found: number }>;
   readonly #listEntries: Prepared<StoredEntry>;
+  readonly #findPayload: Prepared<StoredPayload>;
 
   constructor(connection: Connection, { ledger, outbox }: { ledger: Ledger; outbox: Outbox }) {
     this.#ledger = ledger;
@@ -94,6 +108,10 @@ export class Queues {
       `SELECT e.seq, e.sender, p.entry_id, a.account_id, p.sender_device, p.accepted_at, p.expires_at, p.bytes
        FROM entries e JOIN payloads p ON p.id = e.payload LEFT JOIN accounts a ON a.id = e.sender
        WHERE e.device = ? AND e.seq > ? AND e.seq <= ? AND e.expires_at > ? ORDER BY e.seq`,
+    );
+    this.#findPayload = connection.prepare(
+      `SELECT p.entry_id, a.account_id, p.sender_device, p.accepted_at, p.expires_at, p.bytes
+       FROM payloads p LEFT JOIN accounts a ON a.id = p.sender WHERE p.id = ?`,
     );
   }
 
@@ -193,18 +211,43 @@ export class Queues {
     this.#payloads.deliver(delivery, queues);
   }
 
-  fetchAfter(fetch: Parameters<QueueStore["fetchAfter"]>[0]): FetchResult {
-    const { deviceId, after, entriesMax, bytesMax, now } = fetch;
-    const queue = this.#ledger.queue(deviceId);
+  fetchAfter(fetch: Fetch): FetchResult {
+    const queue = this.#ledger.queue(fetch.deviceId);
     if (!queue) return null;
     const cursor = cursorOf(queue);
-    if (queue.depth === 0) return { entries: [], more: false, cursor };
+    const deferred = this.#ledger.deferredEntries(queue);
+    const page: Page = { entries: [], bytes: 0, more: false };
+    if (deferred.length < queue.depth) this.#readTable(queue, fetch, page);
+    this.#readDeferred(deferred, fetch, page);
+    return { entries: page.entries, more: page.more, cursor };
+  }
+
+  #readTable({ device }: Queue, { after, entriesMax, bytesMax, now }: Fetch, page: Page): void {
     const wanted = Math.max(1, entriesMax);
-    const { device } = queue;
     const { last, count, found } = this.#findPage.get(wanted, bytesMax, device, after, now, wanted + 1)!;
-    if (last === null) return { entries: [], more: false, cursor };
-    const entries = this.#listEntries.all(device, after, last, now).map((row) => this.#entryOf(row));
-    return { entries, more: found > count, cursor };
+    if (last === null) return;
+    for (const row of this.#listEntries.all(device, after, last, now)) {
+      page.entries.push(this.#entryOf(row));
+      page.bytes += row.bytes.length;
+    }
+    page.more = found > count;
+  }
+
+  /** Goes on with what is not in the table yet. */
+  #readDeferred(
+    deferred: readonly DeferredEntry[],
+    { after, entriesMax, bytesMax, now }: Fetch,
+    page: Page,
+  ): void {
+    for (const { seq, payload, sender, size, expiresAt } of deferred) {
+      if (page.more) return;
+      if (seq <= after || expiresAt <= now) continue;
+      const { entries } = page;
+      page.more = entries.length > 0 && (entries.length >= entriesMax || page.bytes + size > bytesMax);
+      if (page.more) return;
+      entries.push(this.#entryOf({ seq, sender, ...this.#findPayload.get(payload)! }));
+      page.bytes += size;
+    }
   }
 
   #entryOf(row: StoredEntry): Entry {
@@ -227,12 +270,7 @@ export class Queues {
     const queue = this.#ledger.queue(deviceId);
     if (!queue) return { status: "noDevice" };
     if (through >= queue.nextSeq) return { status: "beyondEnd" };
-    let deleted = 0;
-    if (through > queue.ackedThrough) {
-      deleted = this.#payloads.deleteThrough(queue, through);
-      queue.ackedThrough = through;
-      this.#ledger.queueChanged(queue);
-    }
+    const deleted = through > queue.ackedThrough ? this.#payloads.acknowledge(queue, through) : 0;
     return { status: "acked", deleted, cursor: cursorOf(queue) };
   }
 
@@ -254,8 +292,10 @@ export class Queues {
 
   expireMessageIds(before: number, limit: number, { remoteBefore } = { remoteBefore: before }): number {
     const messages = this.#messageIds.expire(before, limit, remoteBefore);
-    this.#ledger.flush();
-    const days = this.#expireDaily.run(Math.floor(before / DAY_MS), limit - messages);
+    const day = Math.floor(before / DAY_MS);
+    if (!this.#ledger.hasSumsBefore(day)) return messages;
+    this.#ledger.settle();
+    const days = this.#expireDaily.run(day, limit - messages);
     if (days > 0) this.#ledger.dropCleanSums();
     return messages + days;
   }
@@ -268,6 +308,7 @@ export class Queues {
   purge(deviceId: DeviceId): number | null {
     const queue = this.#ledger.queue(deviceId);
     if (!queue) return null;
+    this.#ledger.settle();
     const count = this.#payloads.deleteThrough(queue, queue.nextSeq);
     if (count === 0) return 0;
     queue.droppedThrough = Math.max(queue.droppedThrough, queue.nextSeq - 1);
@@ -276,7 +317,7 @@ export class Queues {
     return count;
   }
 
-  /** Deletes all entries of a queue that is being dropped. */
+  /** Deletes all entries of a queue that is being dropped; the ledger has settled. */
   empty(queue: Queue): void {
     this.#payloads.deleteThrough(queue, queue.nextSeq);
   }

@@ -291,6 +291,16 @@ CREATE INDEX message_ids_by_time ON message_ids (accepted_at) WHERE account > 0;
 CREATE INDEX remote_message_ids_by_time ON message_ids (accepted_at) WHERE account < 0;
 CREATE INDEX remote_message_ids_by_key ON message_ids (id) WHERE account < 0;
 `,
+  `
+-- Rows of queues, senders and daily that are written later, in the order of their changes; see deferred.ts. Entries
+-- of payloads up to written_payload are in their table, or gone.
+CREATE TABLE deferred_rows (
+  id INTEGER PRIMARY KEY,
+  rows BLOB NOT NULL
+) STRICT;
+ALTER TABLE store ADD COLUMN written_payload INTEGER NOT NULL DEFAULT 0;
+UPDATE store SET written_payload = ifnull((SELECT max(id) FROM payloads), 0);
+`,
 ];
 
 /** Number of the newest migration. */

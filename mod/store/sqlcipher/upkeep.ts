@@ -55,6 +55,7 @@ export class Upkeep {
 
   /** Copies the store as it is now to `target`. */
   async copyTo(target: string, onProgress: (share: number) => void): Promise<StoreCounts> {
+    this.#runner.settle();
     const counts = this.#runner.counts();
     const { connection } = this.#runner;
     this.#checkpoint();

@@ -34,6 +34,14 @@ export const READ_VERBS = [
   "exportPage",
 ] as const satisfies readonly (keyof InnerStore)[];
 
+/** Read verbs whose SQL looks at rows that may be written later (deferred.ts). */
+export const SETTLED_READ_VERBS: readonly VerbName[] = [
+  "listAccounts",
+  "findDevices",
+  "topQueues",
+  "exportPage",
+];
+
 /** Verbs that may write. */
 export const WRITE_VERBS = [
   "createAccount",

@@ -3,6 +3,7 @@ import { Accounts } from "./accounts.ts";
 import { Admin } from "./admin.ts";
 import { Blobs } from "./blobs.ts";
 import type { Connection } from "./connection.ts";
+import type { GenerationSize } from "./deferred.ts";
 import { Devices } from "./devices.ts";
 import { exportPage } from "./export_rows.ts";
 import { Importer } from "./import_rows.ts";
@@ -30,9 +31,9 @@ export interface VerbSet {
   readonly sweepWhenDue: () => void;
 }
 
-/** Prepares every statement there is. */
-export function prepareVerbs(connection: Connection): VerbSet {
-  const ledger = new Ledger(connection);
+/** Prepares every statement there is; `size` is that of deferred.ts unless a test says otherwise. */
+export function prepareVerbs(connection: Connection, size?: GenerationSize): VerbSet {
+  const ledger = new Ledger(connection, size);
   const outbox = new Outbox(connection, ledger);
   const queues = new Queues(connection, { ledger, outbox });
   const devices = new Devices(connection, { ledger, queues });

@@ -26,6 +26,12 @@ async function killedFolder(): Promise<{ folder: TempFolder; begins: number[] }>
   return { folder, begins };
 }
 
+/** Is it one of the bytes that say whether a frame ends a transaction? */
+function isCommitField(at: number): boolean {
+  const inFrame = (at - 32) % (24 + 4096);
+  return inFrame >= 4 && inFrame < 8;
+}
+
 async function messagesIn(folder: TempFolder): Promise<number> {
   await using store = await open(folder.path);
   return (await store.counts()).queueEntries;
@@ -52,7 +58,8 @@ Deno.test("findWalDamage() finds what would take more than the last transaction,
     await Deno.writeFile(path, damaged);
     const damage = findWalDamage(path);
     if (at < begins[2]!) assert.ok(damage !== null && damage <= at, `at ${at}: ${damage}`);
-    else assert.equal(damage, null, `at ${at}`);
+    // A frame that is wrongly said to end a transaction looks like one: better refused than lost.
+    else if (!isCommitField(at)) assert.equal(damage, null, `at ${at}`);
   }
 });
 
