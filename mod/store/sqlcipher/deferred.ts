@@ -66,7 +66,8 @@ export interface Changes {
 /** What waits for one device. */
 interface Waiting {
   numbers: QueueNumbers | undefined;
-  readonly shares: Map<number, ShareNumbers>;
+  /** By account; one that nothing is put into takes 200 bytes. */
+  shares: Map<number, ShareNumbers> | undefined;
   entries: DeferredEntry[];
 }
 
@@ -81,7 +82,7 @@ class Generation {
 
   waiting(device: number): Waiting {
     let waiting = this.devices.get(device);
-    if (!waiting) this.devices.set(device, waiting = { numbers: undefined, shares: new Map(), entries: [] });
+    if (!waiting) this.devices.set(device, waiting = { numbers: undefined, shares: undefined, entries: [] });
     return waiting;
   }
 
@@ -92,7 +93,8 @@ class Generation {
   }
 
   setShare(device: number, account: number, { depth, bytes }: ShareNumbers): void {
-    const { shares } = this.waiting(device);
+    const waiting = this.waiting(device);
+    const shares = waiting.shares ??= new Map();
     if (!shares.has(account)) this.rows += 1;
     shares.set(account, { depth, bytes });
   }
@@ -226,8 +228,8 @@ export class Deferred {
 
   /** What the account has in the queue, when that waits. */
   share(device: number, account: number): ShareNumbers | undefined {
-    return this.#young.devices.get(device)?.shares.get(account) ??
-      this.#old?.devices.get(device)?.shares.get(account);
+    return this.#young.devices.get(device)?.shares?.get(account) ??
+      this.#old?.devices.get(device)?.shares?.get(account);
   }
 
   /** The sums of the account, when they wait. */
@@ -313,11 +315,11 @@ export class Deferred {
       const queue = find(device);
       // What has changed since is in the log behind this generation's part.
       if (numbers && !newer?.numbers && !queue?.dirty) this.#writeQueue(device, numbers);
-      for (const [account, share] of shares) {
-        if (!newer?.shares.has(account)) this.#writeShare(device, account, share);
+      for (const [account, share] of shares ?? []) {
+        if (!newer?.shares?.has(account)) this.#writeShare(device, account, share);
       }
       this.#writeEntries(device, entries, queue?.ackedThrough);
-      left -= 1 + shares.size + entries.length;
+      left -= 1 + (shares?.size ?? 0) + entries.length;
     }
     if (this.#written.length < this.#order.length) return;
     for (const [account, sums] of old.daily) {

@@ -21,12 +21,14 @@ import { prng } from "../../../support/prng.ts";
 import { tempFolder } from "../../../support/temp_folder.ts";
 
 const KEY = "5f".repeat(32);
-const SEEDS = 30;
-const STEPS = 100;
+const SEEDS = 15;
+const STEPS = 80;
 const ACCOUNTS = 3;
 const DEVICES = 7;
-/** Every so many steps the server dies. */
-const KILL_EACH = 9;
+/** Every so many steps the server dies, */
+const KILL_EACH = 6;
+/** or a transaction fails at its end. */
+const FAIL_EACH = 3;
 
 /** A verb with its arguments. */
 interface Step {
@@ -50,6 +52,16 @@ class Opened implements Disposable {
     );
     const { outcomes, enqueued } = this.runner.run(calls, writer.buffer);
     return { outcomes, touched: enqueued };
+  }
+
+  /** Runs messages in a transaction that fails when everything else is written. */
+  fail(steps: readonly Step[]): void {
+    const { connection } = this.runner;
+    connection.exec(
+      "CREATE TEMP TRIGGER fails BEFORE INSERT ON deferred_rows BEGIN SELECT raise(ABORT, 'no'); END",
+    );
+    this.run(steps);
+    connection.exec("DROP TRIGGER fails");
   }
 
   content(): StoreRow[] {
@@ -128,9 +140,36 @@ class Story {
     };
   }
 
+  /** A message from the first device to itself. */
+  own(): Step {
+    const { accountId, deviceId } = this.#devices[0]!;
+    const parts = [{ payload: this.#bytes(9), recipients: [deviceId] }];
+    const sender = { senderAccount: accountId, senderDevice: deviceId, origin: null };
+    return { verb: "enqueue", args: [{ ...this.#newMessage(), ...sender, parts }] };
+  }
+
+  /** The first device has read everything up to `through`, and what it has read is deleted. */
+  readThrough(through: number): Step[] {
+    const ack: Step = { verb: "ack", args: [this.#devices[0]!.deviceId, through] };
+    return [ack, { verb: "expireEntries", args: [this.now, 1000] }];
+  }
+
+  fetchOwn(): Step {
+    const { deviceId } = this.#devices[0]!;
+    return {
+      verb: "fetchAfter",
+      args: [{ deviceId, after: 0, entriesMax: 99, bytesMax: 1e9, now: this.now }],
+    };
+  }
+
+  messages(): Step[] {
+    const messages = Array.from({ length: 1 + this.below(4) }, () => this.#message());
+    return this.random() < 0.5 ? messages : [{ verb: "topQueues", args: [1] }, ...messages];
+  }
+
   #message(): Step {
     const again = this.#sent.length > 0 && this.random() < 0.05;
-    const message = again ? this.#pick(this.#sent) : this.#newMessage();
+    const message = again ? { ...this.#pick(this.#sent), now: this.now } : this.#newMessage();
     this.#sent.push(message);
     return { verb: "enqueue", args: [message] };
   }
@@ -221,7 +260,7 @@ async function tell(seed: number): Promise<void> {
   const story = new Story(seed);
   new Opened(deferring.path)[Symbol.dispose]();
   await copyFolder(deferring.path, writing.path);
-  const size = { rows: 1 + story.below(60), bytes: 100 + story.below(20_000) };
+  const size = { rows: 1 + story.below(300), bytes: 100 + story.below(40_000) };
   using store = new Opened(deferring.path, size);
   using model = new Opened(writing.path);
   for (let step = 0; step < STEPS; step++) {
@@ -230,12 +269,32 @@ async function tell(seed: number): Promise<void> {
     const [found, expected] = [store.run(batch), model.run(batch)];
     model.runner.settle();
     assert.deepEqual(found, expected, told);
+    if (step % FAIL_EACH === 0) store.fail(story.messages());
     if (step % KILL_EACH === 0) {
       await killed(deferring.path, (copy) => assert.deepEqual(copy.content(), model.content(), told));
     }
   }
   assert.deepEqual(store.content(), model.content(), `seed ${seed}`);
 }
+
+Deno.test("a message after all others are gone is found after a kill", async () => {
+  await using folder = await tempFolder();
+  const story = new Story(SEEDS + 1);
+  using store = new Opened(folder.path, { rows: 1, bytes: 1 });
+  store.run(story.beginnings());
+  store.run(Array.from({ length: 5 }, () => story.own()));
+  const { nextSeq } = (store.run([story.own()]).touched as { standing: Float64Array }[])
+    .map(({ standing }) => ({ nextSeq: standing[1]! }))[0]!;
+  store.run(story.readThrough(nextSeq - 1));
+  store.runner.settle();
+  // It is undone, and with it what the store knows by heart.
+  store.run([{ verb: "touchSession", args: ["no id", story.now] }, story.own()]);
+  await killed(folder.path, (copy) => {
+    const { outcomes: [outcome] } = copy.run([story.fetchOwn()]);
+    const { entries } = (outcome as { value: { entries: { seq: number }[] } }).value;
+    assert.deepEqual(entries.map(({ seq }) => seq), [nextSeq]);
+  });
+});
 
 for (let seed = 1; seed <= SEEDS; seed++) {
   Deno.test(`a store that defers rows is as one that writes them at once (seed ${seed})`, () => tell(seed));
