@@ -104,6 +104,8 @@ export class Upkeep {
 
   /** Lets a second connection read the file, until {@link unshare} or {@link swap}. */
   share(): void {
+    // Reads would write it otherwise, in the middle of the other one's reading.
+    this.#runner.settle();
     this.#reopen(this.#key, "NORMAL");
   }
 
