@@ -12,7 +12,7 @@ import { dataDirOf, load, problemLine } from "../config/load.ts";
 import { systemClock } from "../base/clock.ts";
 import { deviceRevokedNotice } from "../server/notices.ts";
 import { addOptionFlags, optionFlags } from "./option_flags.ts";
-import type { Terminal } from "./terminal.ts";
+import { ExitCode, type Terminal } from "./terminal.ts";
 
 /** Flags of a command, as commander names them. */
 export type Flags = Readonly<Record<string, string | boolean | undefined>>;
@@ -42,14 +42,6 @@ export interface AdminCall {
   readonly input: JsonObject;
   readonly flags: Flags;
   readonly terminal: Terminal;
-}
-
-/** The command has printed its result; the process ends with this code. */
-export class ExitCode extends Error {
-  override name = "ExitCode";
-  constructor(readonly code: number) {
-    super(`exit code ${code}`);
-  }
 }
 
 /** Adds a command to `parent`. */

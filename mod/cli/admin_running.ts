@@ -5,8 +5,8 @@ import type { LimitUse } from "../admin/operations_live.ts";
 import { adminCommand } from "./admin_command.ts";
 import { type Terminal, UsageError } from "./terminal.ts";
 
-/** Adds the commands to `program`. */
-export function addExpiryAndLimits(program: Command, terminal: Terminal): void {
+/** Adds `expiry` to `program`. */
+export function addExpiry(program: Command, terminal: Terminal): void {
   const expiry = program.command("expiry").description("deletion of what has expired");
   adminCommand(expiry, {
     words: "resume",
@@ -17,6 +17,10 @@ export function addExpiryAndLimits(program: Command, terminal: Terminal): void {
         ? "Expiry was not paused.\n"
         : `Expiry goes on (it was paused: ${wasPausedBecause}).\n`,
   }, terminal);
+}
+
+/** Adds `limits` to `program`. */
+export function addLimits(program: Command, terminal: Terminal): void {
   const limits = program.command("limits").description("rate limits");
   adminCommand(limits, {
     words: "top",

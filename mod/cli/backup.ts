@@ -20,7 +20,7 @@ import { type Terminal, UsageError } from "./terminal.ts";
 
 const YEARS_MS = 3650 * 86_400_000;
 
-/** Adds the commands to `program`. */
+/** Adds `backup` to `program`. */
 export function addBackup(program: Command, terminal: Terminal): void {
   const backup = program.command("backup").description("make, check, restore and remove backups");
   addCreate(backup, terminal);
@@ -29,7 +29,6 @@ export function addBackup(program: Command, terminal: Terminal): void {
   addRestore(backup, terminal);
   addPrune(backup, terminal);
   addIdentity(backup, terminal);
-  addRestored(program, terminal);
 }
 
 function addCreate(parent: Command, terminal: Terminal): void {
@@ -216,8 +215,9 @@ function addIdentity(parent: Command, terminal: Terminal): void {
     });
 }
 
-function addRestored(parent: Command, terminal: Terminal): void {
-  adminCommand(parent, {
+/** Adds `restored` to `program`. */
+export function addRestored(program: Command, terminal: Terminal): void {
+  adminCommand(program, {
     words: "restored",
     description: "after a file copy or a VM snapshot was put back: see to it that nothing used comes back",
     operation: restored,

@@ -3,83 +3,90 @@ import { Command, CommanderError } from "commander";
 import { messageOf } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import { ConfigError } from "../config/load.ts";
-import { ExitCode } from "./admin_command.ts";
-import { addExpiryAndLimits } from "./admin_running.ts";
-import { addBackup } from "./backup.ts";
-import { addClient } from "./client/main.ts";
-import { addDevice } from "./device.ts";
-import { addDoctor } from "./doctor.ts";
-import { addDrain } from "./drain.ts";
-import { addFederation } from "./federation.ts";
-import { addHealth } from "./health.ts";
-import { addInit } from "./init.ts";
-import { addLogLevel } from "./log_level.ts";
-import { addQueue } from "./queue.ts";
-import { addReload } from "./reload.ts";
-import { addRotate } from "./rotate.ts";
-import { addServe } from "./serve.ts";
-import { addStatus } from "./status.ts";
-import { addStore } from "./store.ts";
-import { type Terminal, UsageError } from "./terminal.ts";
+import { ExitCode, type Terminal, UsageError } from "./terminal.ts";
 import { unknownCommand } from "./unknown_command.ts";
-import { addUser } from "./user.ts";
 
 /** Name under which the executable is the client. */
 export const CLIENT_NAME = "qpq-client";
+
+/** Adds a command to the program. */
+type Add = (program: Command, terminal: Terminal) => void;
+
+/**
+ * Where the command of each first word is, in the order of the help. Loaded when it is asked for: a client or a health
+ * check would spend most of its start on loading a server.
+ */
+const COMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
+  "serve": async () => (await import("./serve.ts")).addServe,
+  "init": async () => (await import("./init.ts")).addInit,
+  "status": async () => (await import("./status.ts")).addStatus,
+  "doctor": async () => (await import("./doctor.ts")).addDoctor,
+  "backup": async () => (await import("./backup.ts")).addBackup,
+  "restored": async () => (await import("./backup.ts")).addRestored,
+  "health": async () => (await import("./health.ts")).addHealth,
+  "reload": async () => (await import("./reload.ts")).addReload,
+  "drain": async () => (await import("./drain.ts")).addDrain,
+  "log-level": async () => (await import("./log_level.ts")).addLogLevel,
+  "rotate": async () => (await import("./rotate.ts")).addRotate,
+  "user": async () => (await import("./user.ts")).addUser,
+  "device": async () => (await import("./device.ts")).addDevice,
+  "queue": async () => (await import("./queue.ts")).addQueue,
+  "federation": async () => (await import("./federation.ts")).addFederation,
+  "store": async () => (await import("./store.ts")).addStore,
+  "expiry": async () => (await import("./admin_running.ts")).addExpiry,
+  "limits": async () => (await import("./admin_running.ts")).addLimits,
+  "client": async () => {
+    const { addClient } = await import("./client/main.ts");
+    return (program, terminal) => addClient(program.command("client"), terminal);
+  },
+};
+/** What runs without a word. */
+const DEFAULT_WORD = "serve";
+/** Flags that are about the program when no word comes first. */
+const ABOUT_ALL = ["-h", "--help", "-V", "--version"];
 
 /** Runs one command. `programName` is what the executable is called. Never throws. */
 export async function runCommandLine(
   programName: string,
   options: { args: readonly string[]; terminal: Terminal },
 ): Promise<number> {
-  const { terminal } = options;
-  const program = programName === CLIENT_NAME ? clientProgram(terminal) : serverProgram(terminal);
+  const { args, terminal } = options;
   try {
-    if (programName !== CLIENT_NAME) refuseUnknownCommand(program, options);
-    await program.parseAsync([...options.args], { from: "user" });
+    const program = programName === CLIENT_NAME
+      ? await clientProgram(terminal)
+      : await serverProgram(options);
+    await program.parseAsync([...args], { from: "user" });
     return 0;
   } catch (error) {
     return exitCode(error, terminal);
   }
 }
 
-function serverProgram(terminal: Terminal): Command {
+/** The program with the command that `args` are about; with all where their list is asked for. */
+async function serverProgram(
+  { args, terminal }: { args: readonly string[]; terminal: Terminal },
+): Promise<Command> {
+  const [word = DEFAULT_WORD] = args;
+  const names = Object.keys(COMMANDS);
+  const isFlag = word.startsWith("-");
+  // The default command would take a mistyped command word for an argument of its own.
+  if (!isFlag && ![...names, "help"].includes(word)) {
+    throw unknownCommand(word, { names: [...names, "help"], program: terminal.invocation.server });
+  }
   const program = newProgram("qpq-server", terminal)
     .description("Self-hosted delivery server for end-to-end encrypted messaging.");
-  addServe(program, terminal);
-  addInit(program, terminal);
-  addStatus(program, terminal);
-  addDoctor(program, terminal);
-  addBackup(program, terminal);
-  addHealth(program, terminal);
-  addReload(program, terminal);
-  addDrain(program, terminal);
-  addLogLevel(program, terminal);
-  addRotate(program, terminal);
-  addUser(program, terminal);
-  addDevice(program, terminal);
-  addQueue(program, terminal);
-  addFederation(program, terminal);
-  addStore(program, terminal);
-  addExpiryAndLimits(program, terminal);
-  addClient(program.command("client"), terminal);
+  const ofAll = word === "help" || isFlag && args.some((arg) => ABOUT_ALL.includes(arg));
+  for (const name of ofAll ? names : [isFlag ? DEFAULT_WORD : word]) {
+    (await COMMANDS[name]!())(program, terminal);
+  }
   return program;
 }
 
-function clientProgram(terminal: Terminal): Command {
+async function clientProgram(terminal: Terminal): Promise<Command> {
+  const { addClient } = await import("./client/main.ts");
   const program = newProgram(CLIENT_NAME, terminal);
   addClient(program, terminal);
   return program;
-}
-
-/** The default command would take a mistyped command word for an argument of its own. */
-function refuseUnknownCommand(
-  program: Command,
-  { args: [word = "-"], terminal }: { args: readonly string[]; terminal: Terminal },
-): void {
-  const names = [...program.commands.map((command) => command.name()), "help"];
-  if (word.startsWith("-") || names.includes(word)) return;
-  throw unknownCommand(word, { names, program: terminal.invocation.server });
 }
 
 function newProgram(name: string, terminal: Terminal): Command {

@@ -43,3 +43,11 @@ export interface Invocation {
 export class UsageError extends Error {
   override name = "UsageError";
 }
+
+/** The command has printed its result; the process ends with this code. */
+export class ExitCode extends Error {
+  override name = "ExitCode";
+  constructor(readonly code: number) {
+    super(`exit code ${code}`);
+  }
+}
