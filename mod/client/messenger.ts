@@ -21,6 +21,7 @@ import { KeyPackageUpkeep } from "./messenger_key_packages.ts";
 import { type ReceiveOptions, Receiver } from "./messenger_receiver.ts";
 import { type FileSource, type KnownFile, type Progress, Sender, type Sent } from "./messenger_send.ts";
 import { Uplink } from "./messenger_uplink.ts";
+import type { KeyStretching } from "./opaque_ristretto255.ts";
 import { Outbox } from "./outbox.ts";
 import type { DeviceInfo } from "./session.ts";
 import { ClientState } from "./state.ts";
@@ -44,6 +45,8 @@ export interface ClientOptions {
   readonly passphrase?: Passphrase;
   /** For tests. */
   readonly clock?: Clock;
+  /** For tests, whose passwords are worth no work: the same one for every login of an account. */
+  readonly keyStretching?: KeyStretching;
   /** Another transport engine. */
   readonly connect?: (options: ConnectOptions) => Promise<Connection>;
 }
@@ -84,7 +87,7 @@ export class Client implements AsyncDisposable {
 
   private constructor(state: ClientState, options: { server: ServerAddress } & ClientOptions) {
     const clock = options.clock ?? systemClock;
-    const { server, accessToken, connect } = options;
+    const { server, accessToken, connect, keyStretching } = options;
     const choice = identityChoice(options.identity);
     const uplink = new Uplink({ state, clock, server, choice, accessToken, connect });
     const contacts = new Contacts({ state, uplink, clock });
@@ -105,18 +108,15 @@ export class Client implements AsyncDisposable {
     this.#inbox = inbox;
     this.#receiver = receiver;
     this.#groups = groups;
-    this.#accounts = new Accounts({ state, uplink, keyPackages, clock });
+    this.#accounts = new Accounts({ state, uplink, keyPackages, clock, keyStretching });
     this.#sender = new Sender({ state, uplink, contacts, store, groups, committer, outbox, receiver, clock });
     this.#chores = new Chores({ state, groups: store, committer, outbox, keyPackages, inbox, clock });
   }
 
   /** Opens the state folder. Connects when something needs the server. Throws StateError. */
   static async open(options: ClientOptions): Promise<Client> {
-    const { passphrase } = options;
-    const state = await ClientState.open({
-      folder: options.state,
-      ...(passphrase === undefined ? {} : { passphrase }),
-    });
+    const { state: folder, passphrase } = options;
+    const state = await ClientState.open({ folder, ...(passphrase === undefined ? {} : { passphrase }) });
     try {
       return new Client(state, { ...options, server: serverOf(state, options) });
     } catch (error) {

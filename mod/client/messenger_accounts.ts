@@ -12,6 +12,7 @@ import type { ServerLink } from "./identity.ts";
 import { nameIn, ownAccount, ownDomain } from "./messenger_contacts.ts";
 import { KEY_PACKAGE_DOMAIN, type KeyPackageUpkeep } from "./messenger_key_packages.ts";
 import type { Uplink } from "./messenger_uplink.ts";
+import type { KeyStretching } from "./opaque_ristretto255.ts";
 import * as session from "./session.ts";
 import type { ClientState } from "./state.ts";
 import type { DeviceRecord, TableName } from "./state_records.ts";
@@ -66,12 +67,20 @@ export class Accounts {
   readonly #uplink: Uplink;
   readonly #keyPackages: KeyPackageUpkeep;
   readonly #clock: Clock;
+  readonly #keyStretching: KeyStretching | undefined;
 
-  constructor(deps: { state: ClientState; uplink: Uplink; keyPackages: KeyPackageUpkeep; clock: Clock }) {
+  constructor(deps: {
+    state: ClientState;
+    uplink: Uplink;
+    keyPackages: KeyPackageUpkeep;
+    clock: Clock;
+    keyStretching: KeyStretching | undefined;
+  }) {
     this.#state = deps.state;
     this.#uplink = deps.uplink;
     this.#keyPackages = deps.keyPackages;
     this.#clock = deps.clock;
+    this.#keyStretching = deps.keyStretching;
   }
 
   /** Who this state belongs to; null before the first login. */
@@ -103,7 +112,7 @@ export class Accounts {
     }
     return await this.#onFreshLink(async (link) => {
       const own = { ...credentials, userName: nameHere(link, credentials.userName) };
-      await session.register(link, own);
+      await session.register(link, { ...own, keyStretching: this.#keyStretching });
       await this.#login(link, own);
     });
   }
@@ -135,7 +144,8 @@ export class Accounts {
   async changePassword(change: { password: string; newPassword: string }): Promise<void> {
     const account = ownAccount(this.#state);
     await this.#withPassword(change.password, async (link) => {
-      await session.changePassword(link, { account, password: change.newPassword });
+      const keyStretching = this.#keyStretching;
+      await session.changePassword(link, { account, password: change.newPassword, keyStretching });
     });
   }
 
@@ -218,7 +228,8 @@ export class Accounts {
     const device = await this.#device(deviceName);
     const former = this.#state.one("account");
     const suiteSeen = former && (former.suiteSeen ?? SUITE_RISTRETTO255);
-    const request = { userName, password, device, suiteSeen, allowP256 };
+    const keyStretching = this.#keyStretching;
+    const request = { userName, password, device, suiteSeen, allowP256, keyStretching };
     const { account, sessionId, suiteSeen: suiteNow } = await session.login(link, request);
     if (former && former.accountId !== account.accountId) {
       throw new QpqError("deviceConflict", `The server knows ${account.userName} as another account now`);

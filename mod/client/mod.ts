@@ -39,6 +39,7 @@ export type { GroupMember, GroupSummary, MembersChanged } from "./messenger_grou
 export type { ReceiveOptions } from "./messenger_receiver.ts";
 export type { FileSource, KnownFile, Progress, Sent } from "./messenger_send.ts";
 export { MlsError } from "./mls_error.ts";
+export type { KeyStretching } from "./opaque_ristretto255.ts";
 export type { DeliveryFailure } from "./outbox.ts";
 export type { DeliveryFailedReason } from "./state_records.ts";
 export type { DeviceInfo } from "./session.ts";

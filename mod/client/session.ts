@@ -87,7 +87,7 @@ export async function register(
     userName: string;
     password: string;
     invitation?: string;
-    keyStretching?: KeyStretching;
+    keyStretching?: KeyStretching | undefined;
     /** Default: ristretto255. */
     suiteId?: number;
   },
@@ -143,7 +143,10 @@ export async function login(
   });
   const account: OwnAccount = { accountId: idOf(answer.accountId), userName, key };
   if (!answer.deviceSigned) await signThisDevice(link, { account, device });
-  if (answer.reregister) await changePassword(link, { account, password: request.password });
+  if (answer.reregister) {
+    const { password, keyStretching } = request;
+    await changePassword(link, { account, password, keyStretching });
+  }
   const suiteSeen = answer.reregister ? SUITE_RISTRETTO255 : suiteId;
   return { account, sessionId: idOf(answer.sessionId), newDevice: answer.newDevice, suiteSeen };
 }
@@ -152,7 +155,7 @@ export async function login(
 export interface LoginRequest {
   readonly userName: string;
   readonly password: string;
-  readonly keyStretching?: KeyStretching;
+  readonly keyStretching?: KeyStretching | undefined;
   readonly suiteSeen?: number | undefined;
   readonly allowP256?: boolean | undefined;
 }
@@ -257,10 +260,11 @@ export async function signThisDevice(
  */
 export async function changePassword(
   link: ServerLink,
-  change: { account: OwnAccount; password: string },
+  change: { account: OwnAccount; password: string; keyStretching?: KeyStretching | undefined },
 ): Promise<void> {
   const { userName, key } = change.account;
-  const record = await (await clientSuite(SUITE_RISTRETTO255)).startRecord(passwordText(change.password));
+  const suite = await clientSuite(SUITE_RISTRETTO255, change.keyStretching);
+  const record = await suite.startRecord(passwordText(change.password));
   const { handle, registrationResponse } = await link.connection.call("changePasswordStart", {
     suiteId: SUITE_RISTRETTO255,
     registrationRequest: record.request,

@@ -29,10 +29,12 @@ export const PASSWORD = "correct horse battery staple";
 
 /**
  * How test accounts stretch it unless told otherwise: the least that Argon2id takes, as the 0.15 s of the default for
- * each login prove nothing about the server. Whatever logs in to such an account has to name it; where the client
- * library does, or makes the record anew, the account is to be {@link STRETCHED}.
+ * each login prove nothing about the server. Whatever logs in to such an account has to name it; where the program, or
+ * a client that is opened without it, does, or makes the record anew, the account is to be {@link STRETCHED}.
  */
-const LEAST_STRETCHING: KeyStretching = { "argon2id-custom": { iterations: 1, memory: 8, parallelism: 1 } };
+export const LEAST_STRETCHING: KeyStretching = {
+  "argon2id-custom": { iterations: 1, memory: 8, parallelism: 1 },
+};
 
 /** How an account or a device is made. */
 export interface NewOptions {

@@ -1,5 +1,6 @@
 /** Users of the client library against a test server: one state folder a device, gone with the test. */
 import { Client, type ClientEvent, type ClientOptions, type TextEvent } from "../../mod/client/mod.ts";
+import { LEAST_STRETCHING } from "./test_client.ts";
 import type { TestServer } from "./test_server.ts";
 
 /** Every test user's password. */
@@ -8,7 +9,7 @@ export const PASSWORD = "correct horse battery staple";
 /** Where a server is and what admits to it. */
 export type ReachableServer = Pick<TestServer, "hostname" | "port" | "caPem" | "accessToken">;
 
-/** Opens a client on a state folder. */
+/** Opens a client on a state folder, for accounts that are stretched as little as {@link LEAST_STRETCHING}. */
 export function openClient(
   server: ReachableServer,
   state: string,
@@ -19,6 +20,7 @@ export function openClient(
     state,
     identity: { ca: server.caPem },
     accessToken: server.accessToken,
+    keyStretching: LEAST_STRETCHING,
     ...options,
   });
 }
