@@ -7,7 +7,6 @@ import { runStopped } from "../../mod/admin/operations_stopped.ts";
 import { OPERATIONS } from "../../mod/admin/operations_table.ts";
 import { diskFile } from "../../mod/config/disk_file.ts";
 import { load } from "../../mod/config/load.ts";
-import { startServer } from "../../mod/server/start.ts";
 
 /** What to do, and after which change to die. */
 export interface Killing {
@@ -35,6 +34,7 @@ async function main({ dataDir, via, name, input, afterStep }: Killing): Promise<
     };
     await runStopped(operation, { settings, input, step, deviceRevokedNotice: notice });
   } else {
+    const { startServer } = await import("../../mod/server/start.ts"); // a tenth of a second that others save
     await startServer(settings, { step });
     await callControl(dataDir, { name, input });
   }
