@@ -6,8 +6,10 @@
  * native binding keeps handles of the first isolate that loads it on a thread, and a second one, of the next file there,
  * ends the whole process. (A server has one isolate that loads it.)
  *
- * With `--parallel` half as many files again as there are processors run at once, unless DENO_JOBS says otherwise: those
- * that kill and start processes wait for half of their time.
+ * Types are checked beside all of them: no test would begin before that was done, on one processor.
+ *
+ * With `--parallel` twice as many files as there are processors run at once, unless DENO_JOBS says otherwise: those that
+ * kill and start processes wait for half of their time.
  */
 import { join } from "node:path";
 
@@ -36,7 +38,7 @@ async function filesApart(folder: string): Promise<string[]> {
 async function test(args: readonly string[], show: (chunk: Uint8Array) => Promise<void>): Promise<Outcome> {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["test", ...args],
-    env: { DENO_JOBS: Deno.env.get("DENO_JOBS") ?? `${Math.ceil(navigator.hardwareConcurrency * 1.5)}` },
+    env: { DENO_JOBS: Deno.env.get("DENO_JOBS") ?? `${navigator.hardwareConcurrency * 2}` },
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
@@ -63,7 +65,6 @@ async function testApart(files: readonly string[]): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
   for (const file of files) {
     const chunks: Uint8Array[] = [];
-    // Its types are checked with all others.
     const args = [...Deno.args.filter((arg) => arg !== TESTS && arg !== "--parallel"), "--no-check", file];
     outcomes.push(await test(args, (chunk) => Promise.resolve(void chunks.push(chunk))));
     for (const chunk of chunks) await print(chunk);
@@ -71,12 +72,20 @@ async function testApart(files: readonly string[]): Promise<Outcome[]> {
   return outcomes;
 }
 
+/** The types of all of them, which is one failure at most; says what is wrong, and nothing else. */
+async function check(): Promise<Outcome> {
+  const child = new Deno.Command(Deno.execPath(), { args: ["check", "--quiet", "--frozen", TESTS] }).spawn();
+  const { code } = await child.status;
+  return { code, passed: 0, failed: code === 0 ? 0 : 1 };
+}
+
 const all = Deno.args.includes(TESTS);
 const apart = all ? (await Promise.all(FOLDERS.map((name) => filesApart(join(TESTS, name))))).flat() : [];
-const ignored = apart.length > 0 ? [`--ignore=${apart.join(",")}`] : [];
+const ofAll = all ? ["--no-check", `--ignore=${apart.join(",")}`] : [];
 const outcomes = (await Promise.all([
-  test([...ignored, ...Deno.args], print).then((outcome) => [outcome]),
+  test([...ofAll, ...Deno.args], print).then((outcome) => [outcome]),
   testApart(apart),
+  ...(all ? [check().then((outcome) => [outcome])] : []),
 ])).flat();
 const sum = (of: "passed" | "failed") => outcomes.reduce((total, outcome) => total + outcome[of], 0);
 console.log(`${sum("passed")} passed, ${sum("failed")} failed`);
