@@ -45,7 +45,10 @@ export class BenchServer {
   }
 }
 
-/** `work` on each of `items`, at most `atOnce` at a time; results in order. Stops at the first failure. */
+/**
+ * `work` on each of `items`, at most `atOnce` at a time; results in order. Begins nothing after a failure, and fails when
+ * the others have ended.
+ */
 export async function inParallel<Item, Result>(
   items: readonly Item[],
   atOnce: number,
@@ -64,6 +67,8 @@ export async function inParallel<Item, Result>(
       }
     }
   };
-  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
+  // All of them: what one still makes after another has failed is to be cleaned up as well.
+  const ended = await Promise.allSettled(Array.from({ length: Math.min(atOnce, items.length) }, worker));
+  for (const each of ended) if (each.status === "rejected") throw each.reason;
   return results;
 }
