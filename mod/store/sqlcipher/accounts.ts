@@ -125,7 +125,7 @@ export class Accounts {
       account.accountKey,
       now,
     );
-    this.#ledger.changeTotals().accounts += 1;
+    this.#ledger.totals.change().accounts += 1;
     return { status: "created", accountId: account.accountId };
   }
 
@@ -183,7 +183,7 @@ export class Accounts {
     this.#ledger.dropBlocks(row.id);
     for (const statement of this.#deletes) statement.run(row.id);
     this.#entomb.run(now, row.id);
-    this.#ledger.changeTotals().accounts -= 1;
+    this.#ledger.totals.change().accounts -= 1;
     return { devices, orphanedBlobs };
   }
 

@@ -165,7 +165,7 @@ export class Admin {
     const incarnation = randomBytes(16);
     this.#connection.exec(RESTORED_SQL);
     this.#connection.rows("UPDATE store SET incarnation = ? WHERE id = 1", [incarnation]);
-    this.#ledger.changeTotals().keyPackages = 0;
+    this.#ledger.totals.change().keyPackages = 0;
     return incarnation;
   }
 }

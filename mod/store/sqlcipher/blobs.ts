@@ -88,7 +88,7 @@ export class Blobs {
   }
 
   #count(blobs: number, bytes: number): void {
-    const totals = this.#ledger.changeTotals();
+    const totals = this.#ledger.totals.change();
     totals.blobs += blobs;
     totals.blobBytes += bytes;
   }

@@ -138,7 +138,7 @@ export class Devices {
     const device = this.#insert.insert(deviceId, account, session.deviceKey, deviceName, now, now);
     this.#insertQueue.run(device);
     this.#insertSession.run(sessionId, device, now, now);
-    this.#ledger.changeTotals().devices += 1;
+    this.#ledger.totals.change().devices += 1;
     this.#queues.notify(others.map((other) => idOf(other.device_id)), session.deviceAddedNotice, now);
     return { status: "created", newDevice: true, deviceSigned: false };
   }
@@ -259,7 +259,7 @@ export class Devices {
       this.#ledger.dropQueue(queue);
     }
     for (const statement of this.#deletes) statement.run(device.id);
-    const totals = this.#ledger.changeTotals();
+    const totals = this.#ledger.totals.change();
     totals.keyPackages -= this.#deletePackages.run(device.id);
     totals.devices -= 1;
   }

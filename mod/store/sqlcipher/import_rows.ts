@@ -109,7 +109,7 @@ export class Importer {
         row.createdAt,
         row.enabled ? 1 : 0,
       );
-      this.#ledger.changeTotals().accounts += 1;
+      this.#ledger.totals.change().accounts += 1;
     },
     block: ({ accountId, blocked }) => {
       this.#run("INSERT INTO blocks VALUES (?, ?)", this.#account(accountId), fromHex(blocked));
@@ -132,7 +132,7 @@ export class Importer {
         row.lastSeenAt,
         row.revoked ? 1 : 0,
       );
-      if (!row.revoked) this.#ledger.changeTotals().devices += 1;
+      if (!row.revoked) this.#ledger.totals.change().devices += 1;
     },
     session: ({ sessionId, deviceId, createdAt, lastSeenAt, ended }) => {
       const device = this.#device(deviceId);
@@ -151,7 +151,7 @@ export class Importer {
         notAfter,
         bytes,
       );
-      this.#ledger.changeTotals().keyPackages += 1;
+      this.#ledger.totals.change().keyPackages += 1;
     },
     lowSupply: ({ deviceId, suite }) => {
       this.#run("INSERT INTO key_package_lows VALUES (?, ?)", this.#device(deviceId), suite);
@@ -180,7 +180,7 @@ export class Importer {
         ...[row.recipients, row.acceptedAt, row.expiresAt, size, row.bytes],
       );
       this.#run("UPDATE peers SET depth = depth + 1, bytes = bytes + ? WHERE id = ?", size, peer);
-      const totals = this.#ledger.changeTotals();
+      const totals = this.#ledger.totals.change();
       totals.outboxEntries += 1;
       totals.outboxBytes += size;
     },
@@ -243,7 +243,7 @@ export class Importer {
       this.#run("UPDATE queues SET depth = depth + 1, bytes = bytes + ? WHERE device = ?", size, device);
       if (sender !== 0) this.#countShare(device, sender, size);
     }
-    const totals = this.#ledger.changeTotals();
+    const totals = this.#ledger.totals.change();
     totals.queueEntries += entries.length;
     totals.queueBytes += size * entries.length;
   }
@@ -272,7 +272,7 @@ export class Importer {
       bytes,
     );
     if (refs !== 1) return;
-    const totals = this.#ledger.changeTotals();
+    const totals = this.#ledger.totals.change();
     totals.blobs += 1;
     totals.blobBytes += bytes;
   }

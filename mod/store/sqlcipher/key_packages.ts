@@ -110,7 +110,7 @@ export class KeyPackages {
     this.#insertRef.run(ref, notAfter);
     const replaced = lastResort ? this.#deleteLastResort.run(device, suite) : 0;
     this.#insert.run(device, suite, lastResort ? 1 : 0, notAfter, bytes);
-    this.#ledger.changeTotals().keyPackages += 1 - replaced;
+    this.#ledger.totals.change().keyPackages += 1 - replaced;
   }
 
   countKeyPackages(deviceId: DeviceId, now: number): KeyPackageCount[] {
@@ -142,7 +142,7 @@ export class KeyPackages {
       const taken = claim.lastResortOnly ? undefined : this.#next.get(device.id, claim.suite, claim.now);
       if (taken) {
         this.#delete.run(taken.id);
-        this.#ledger.changeTotals().keyPackages -= 1;
+        this.#ledger.totals.change().keyPackages -= 1;
       }
       const answer = taken ?? this.#lastResort.get(device.id, claim.suite, claim.now);
       if (!answer) continue;
@@ -163,7 +163,7 @@ export class KeyPackages {
 
   expireKeyPackages(now: number, limit: number): number {
     const packages = this.#expire.run(now, limit);
-    this.#ledger.changeTotals().keyPackages -= packages;
+    this.#ledger.totals.change().keyPackages -= packages;
     return packages + this.#expireRefs.run(now, limit - packages);
   }
 }

@@ -5,17 +5,12 @@
  * What is clean stays for the next batch. After a rollback everything is forgotten.
  */
 import { hex } from "../../base/bytes.ts";
-import type { StoreCounts } from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
-import {
-  type ChangedQueue,
-  type Changes,
-  Deferred,
-  type DeferredEntry,
-  type GenerationSize,
-} from "./deferred.ts";
+import { Deferred, type GenerationSize } from "./deferred.ts";
+import type { ChangedQueue, Changes, DeferredEntry } from "./deferred_generation.ts";
 import type { Released } from "./payloads.ts";
 import { type Peer, Peers } from "./peers.ts";
+import { Totals } from "./totals.ts";
 import { TouchedQueues } from "./touched_queues.ts";
 
 /** What one account holds in one queue. */
@@ -43,8 +38,6 @@ export interface AccountSums {
   guards: number;
   dirty: boolean;
 }
-
-type Totals = { -readonly [Name in keyof StoreCounts]: number };
 
 interface QueueRow {
   device: number;
@@ -74,16 +67,12 @@ export class Ledger {
     { id: number; day: number | null; bytes: number | null; guards: number | null }
   >;
   readonly #findOldDaily: Prepared<{ day: number }>;
-  readonly #findTotals: Prepared<Record<string, number>>;
-  readonly #updateTotals: Prepared<never>;
   readonly #findBlocks: Prepared<{ blocked: Uint8Array }>;
 
   readonly #queues = new Map<string, Queue>();
   readonly #queuesByKey = new Map<number, Queue>();
   readonly #accounts = new Map<string, AccountSums>();
   readonly #blocks = new Map<number, Set<string>>();
-  #totals: Totals | undefined;
-  #totalsDirty = false;
   #released: Released | undefined;
   readonly #countReleasedRows: () => { depth: number; bytes: number };
   readonly #deferred: Deferred;
@@ -97,9 +86,11 @@ export class Ledger {
   /** Queues that get entries in this transaction. */
   readonly touched = new TouchedQueues();
   readonly peers: Peers;
+  readonly totals: Totals;
 
   constructor(connection: Connection, size?: GenerationSize) {
     this.peers = new Peers(connection);
+    this.totals = new Totals(connection);
     this.#deferred = new Deferred(connection, size);
     this.#findNextPayload = () => Deferred.nextPayload(connection);
     this.#queueById = connection.prepare(
@@ -114,14 +105,6 @@ export class Ledger {
        WHERE a.account_id = ? AND a.deleted_at IS NULL`,
     );
     this.#findOldDaily = connection.prepare("SELECT day FROM daily WHERE day < ? LIMIT 1");
-    this.#findTotals = connection.prepare(
-      `SELECT accounts, devices, queue_entries, queue_bytes, key_packages, blobs, blob_bytes,
-       outbox_entries, outbox_bytes FROM store WHERE id = 1`,
-    );
-    this.#updateTotals = connection.prepare(
-      `UPDATE store SET accounts = ?, devices = ?, queue_entries = ?, queue_bytes = ?, key_packages = ?, blobs = ?,
-       blob_bytes = ?, outbox_entries = ?, outbox_bytes = ? WHERE id = 1`,
-    );
     this.#findBlocks = connection.prepare("SELECT blocked FROM blocks WHERE account = ?");
     // Counted once for each connection; there are never many (see payloads.ts).
     const countReleased = "SELECT count(*) AS depth, ifnull(sum(bytes), 0) AS bytes FROM released_payloads";
@@ -166,7 +149,7 @@ export class Ledger {
     return queue;
   }
 
-  /** Has the queue written at the next flush. */
+  /** Has the queue kept at the next flush. */
   queueChanged(queue: Queue): void {
     if (queue.dirty) return;
     queue.dirty = true;
@@ -198,7 +181,7 @@ export class Ledger {
     queue.depth += depth;
     queue.bytes += bytes;
     this.queueChanged(queue);
-    const totals = this.changeTotals();
+    const totals = this.totals.change();
     totals.queueEntries += depth;
     totals.queueBytes += bytes;
     if (sender === 0) return;
@@ -244,7 +227,7 @@ export class Ledger {
       this.#dirtyAccounts.some((sums) => sums.day < day);
   }
 
-  /** Has the sums written at the next flush. */
+  /** Has the sums kept at the next flush. */
   sumsChanged(sums: AccountSums): void {
     if (sums.dirty) return;
     sums.dirty = true;
@@ -278,32 +261,6 @@ export class Ledger {
     this.#blocks.delete(account);
   }
 
-  /** The totals, to look at. */
-  totals(): Readonly<Totals> {
-    return this.#totals ??= this.#loadTotals();
-  }
-
-  /** The totals, to change; written at the next flush. */
-  changeTotals(): Totals {
-    this.#totalsDirty = true;
-    return this.#totals ??= this.#loadTotals();
-  }
-
-  #loadTotals(): Totals {
-    const row = this.#findTotals.get()!;
-    return {
-      accounts: row.accounts!,
-      devices: row.devices!,
-      queueEntries: row.queue_entries!,
-      queueBytes: row.queue_bytes!,
-      keyPackages: row.key_packages!,
-      blobs: row.blobs!,
-      blobBytes: row.blob_bytes!,
-      outboxEntries: row.outbox_entries!,
-      outboxBytes: row.outbox_bytes!,
-    };
-  }
-
   /** What waits to be deleted among the payloads. */
   released(): Readonly<Released> {
     return this.#released ??= { ...this.#countReleasedRows(), newDepth: 0, newBytes: 0 };
@@ -333,11 +290,7 @@ export class Ledger {
   /** The queue's entries that are not in the table yet: the newest ones, in their order. */
   deferredEntries(queue: Queue): readonly DeferredEntry[] {
     const waiting = this.#deferred.entries(queue.device);
-    const all = queue.added.length === 0
-      ? waiting
-      : waiting.length === 0
-      ? queue.added
-      : waiting.concat(queue.added);
+    const all = queue.added.length === 0 ? waiting : waiting.concat(queue.added);
     if (all.length === 0 || all[0]!.seq > queue.ackedThrough) return all;
     return all.filter(({ seq }) => seq > queue.ackedThrough);
   }
@@ -381,12 +334,7 @@ export class Ledger {
 
   #flushSums(): void {
     this.peers.flush();
-    if (!this.#totalsDirty || !this.#totals) return;
-    const { accounts, devices, queueEntries, queueBytes, keyPackages, blobs, blobBytes } = this.#totals;
-    const outbox = [this.#totals.outboxEntries, this.#totals.outboxBytes];
-    const queues = [queueEntries, queueBytes];
-    this.#updateTotals.run(accounts, devices, ...queues, keyPackages, blobs, blobBytes, ...outbox);
-    this.#totalsDirty = false;
+    this.totals.flush();
   }
 
   #forgetChanges(): void {
@@ -432,8 +380,7 @@ export class Ledger {
     this.#queuesByKey.clear();
     this.#accounts.clear();
     this.#blocks.clear();
-    this.#totals = undefined;
-    this.#totalsDirty = false;
+    this.totals.clear();
     this.#released = undefined;
     this.#nextPayload = undefined;
     this.#detailCount = 0;

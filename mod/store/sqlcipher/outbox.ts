@@ -101,7 +101,7 @@ export class Outbox {
     peer.depth += depth;
     peer.bytes += bytes;
     this.#ledger.peers.changed(peer);
-    const totals = this.#ledger.changeTotals();
+    const totals = this.#ledger.totals.change();
     totals.outboxEntries += depth;
     totals.outboxBytes += bytes;
   }

@@ -12,7 +12,7 @@ import type {
   ServerNotice,
 } from "../store.ts";
 import type { Connection, Prepared } from "./connection.ts";
-import type { DeferredEntry } from "./deferred.ts";
+import type { DeferredEntry } from "./deferred_generation.ts";
 import { type Guard, Guards } from "./guards.ts";
 import type { AccountSums, Ledger, Queue } from "./ledger.ts";
 import { MessageIds } from "./message_ids.ts";

@@ -60,7 +60,7 @@ export class ServerState {
   }
 
   counts(): StoreCounts {
-    return { ...this.#ledger.totals() };
+    return { ...this.#ledger.totals.view() };
   }
 
   writeMark(now: number): number | null {
